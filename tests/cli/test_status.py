@@ -4,7 +4,14 @@ import msgspec
 
 from poorwill.cli.operate.status import status_lines
 from poorwill.core.words import SECOND_US, Phase, Tier
-from poorwill.telemetry.dashboard.documents import BridgeNow, ReplicaNow, StatusDocument, WakeTimes
+from poorwill.telemetry.dashboard.documents import (
+    BridgeNow,
+    DiskNow,
+    HostNow,
+    ReplicaNow,
+    StatusDocument,
+    WakeTimes,
+)
 
 NOW = 1_000_000 * SECOND_US
 BIRD = ReplicaNow(
@@ -44,6 +51,23 @@ def test_what_all_replicas_say_is_said_once() -> None:
         StatusDocument(now_us=NOW, status="ok", ledger="ok", replicas=tuple(replicas), limits=(), bridges=())
     )
     assert said[3:] == ["bird: it is not woken", "bird-1: on GPU 1"]
+
+
+def test_hosts_stand_with_their_disks() -> None:
+    both = DiskNow(path="/srv", holds=("snapshots", "weights"), free_bytes=20 * 10**9, total_bytes=10**12)
+    hosts = (
+        HostNow(name="gpu-1", answers=True, engines=2, disks=(both,)),
+        HostNow(name="gpu-2", answers=False, engines=0, disks=()),
+    )
+    said = status_lines(
+        StatusDocument(
+            now_us=NOW, status="ok", ledger="ok", replicas=(BIRD,), limits=(), bridges=(), hosts=hosts
+        )
+    )
+    assert [line.split() for line in said[-2:]] == [
+        ["gpu-1", "up", "2", *"20 GB of 1 TB for snapshots and weights".split()],
+        ["gpu-2", "silent", "0"],
+    ]
 
 
 def test_a_failure_has_its_age_and_next_try() -> None:

@@ -462,6 +462,7 @@ async def running_site(
                         captures=Captures(settings=partial(FleetSettings, models=()), clock=clock),
                         clock=clock,
                         most_streams=settings.max_events,
+                        hosts=(),
                     ),
                     settings=settings,
                     keys=operators,

@@ -29,6 +29,8 @@ from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.remote.ray.calls import Call, CallAnswer, line, read_answer
 from poorwill.remote.ray.carrier import carry
+from poorwill.remote.ray.drivers import HostsDriver
+from poorwill.remote.ray.hosts import Hosts
 from poorwill.remote.ray.identity import make_key
 from poorwill.remote.ray.node import HostPlan
 from poorwill.remote.ray.service import HostService
@@ -112,6 +114,12 @@ class HostedFleet:
         return self.drivers.elsewhere[TINY]
 
     @property
+    def hosts(self) -> Hosts:
+        driver = self.own.drivers[Tier.COLD]
+        assert isinstance(driver, HostsDriver)
+        return driver.hosts
+
+    @property
     def engine(self) -> Engine:
         assert self.own.engine is not None
         return self.own.engine
@@ -164,6 +172,7 @@ async def hosted_fleet(
     room: Mapping[str, int] | None = None,
     late: bool = False,
     devices: tuple[str, ...] = (),
+    encrypt_key_env: str = "",
 ) -> AsyncIterator[HostedFleet]:
     """Serve hosts, unless they are `late`, and connect to them.
 
@@ -174,6 +183,7 @@ async def hosted_fleet(
     relays = {host: Address("127.0.0.1", free_port()) for host in hosts}
     settings = FleetSettings(
         directory=str(directory),
+        encrypt_key_env=encrypt_key_env,
         models=(served or model(*hosts),),
         hosts=HostsSettings(head=Address("127.0.0.1", 1), relays=relays, key=str(key)),
     )

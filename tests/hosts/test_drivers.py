@@ -15,14 +15,15 @@ from tests.waiting import until
 from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.hosting import serving_host
 from poorwill.compose.drivers.on_hosts import found_on_hosts
+from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.launch import Parked, Running
-from poorwill.core.ports.driver import DriverError, NoCapacity, SnapshotRefused
+from poorwill.core.ports.driver import DriverError, NoCapacity, Report, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Phase, Tier, replica_id
 from poorwill.hosts.processes import procfs
 from poorwill.remote.ray.calls import HostOffer
 from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
-from poorwill.remote.ray.drivers import HostsDriver
+from poorwill.remote.ray.offers import disks_of
 from poorwill.tiers.snapshots.store import store_root
 
 from .fleet import ENV, TINY, hosted_fleet, model
@@ -122,15 +123,62 @@ async def test_an_image_is_given_up_only_for_room_elsewhere(tmp_path: Path) -> N
 
 async def test_a_start_goes_to_the_weights_then_to_room(tmp_path: Path) -> None:
     async with hosted_fleet(tmp_path, "a", "b", served=model("a", "b", most=2)) as fleet:
-        driver = fleet.own.drivers[Tier.COLD]
-        assert isinstance(driver, HostsDriver)
         first = await fleet.wake(fleet.launch())
-        await until(lambda: driver.hosts.candidates(fleet.launch(1))[-1] == first.machine)
-        driver.hosts.offers[first.machine] = {TINY: HostOffer(tiers=(Tier.COLD,), weights=True)}
+        await until(lambda: fleet.hosts.candidates(fleet.launch(1))[-1] == first.machine)
+        fleet.hosts.offers[first.machine] = {TINY: HostOffer(tiers=(Tier.COLD,), weights_bytes=1)}
         second = await fleet.wake(fleet.launch(1))
         assert second.machine == first.machine, "the weights are there, though an engine is as well"
         for running in (first, second):
             await fleet.own.processes.kill(running)
+
+
+async def test_a_host_tells_of_its_disks(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        contact = fleet.hosts.contacts["a"]
+        await until(lambda: contact.last is not None and contact.last.disks)
+        assert contact.last is not None
+        assert sorted(what for disk in contact.last.disks for what in disk.holds) == ["snapshots", "weights"]
+        assert contact.last.disks[0].path == str(tmp_path / "a")
+        assert all(0 < disk.free_bytes <= disk.total_bytes for disk in contact.last.disks)
+
+
+def test_one_file_system_is_one_disk(tmp_path: Path) -> None:
+    here, shm = tmp_path / "weights", Path("/dev/shm")
+    (disk,) = disks_of(tmp_path, here / "made when needed")
+    assert (disk.path, disk.holds) == (str(tmp_path), ("snapshots", "weights"))
+    if shm.stat().st_dev != tmp_path.stat().st_dev:
+        assert [each.holds for each in disks_of(tmp_path, shm)] == [("snapshots",), ("weights",)]
+
+
+async def test_no_download_without_room_for_it(tmp_path: Path) -> None:
+    served = model("a", "b")
+    async with hosted_fleet(tmp_path, "a", "b", room={"b": 0}, served=served) as fleet:
+        contact = fleet.hosts.contacts["a"]
+        await until(lambda: contact.last is not None and contact.last.disks)
+        fleet.hosts.offers["b"] = {TINY: HostOffer(tiers=(Tier.COLD,), weights_bytes=10**18)}
+        with pytest.raises(NoCapacity, match=r"b has no room; a: .* TB are to be downloaded and .* free"):
+            await fleet.wake(fleet.launch())
+        assert fleet.cluster.held == {}
+
+
+async def test_a_host_that_cannot_download_is_passed_over(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", "b", served=model("a", "b")) as fleet:
+
+        async def full(report: Report) -> None:
+            raise OperatorFault(ErrorCode.NO_CAPACITY, "8 bytes are to be downloaded and 7 are free")
+
+        first, second = fleet.hosts.candidates(fleet.launch())
+        service = fleet.cluster.services[first]
+        service.kits = {TINY: replace(service.kits[TINY], fetch=full)}
+        running = await fleet.wake(fleet.launch())
+        assert running.machine == second
+        await fleet.own.processes.kill(running)
+
+
+async def test_a_host_without_the_key_of_images_runs_nothing(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", encrypt_key_env="IMAGE_KEY") as fleet:
+        with pytest.raises(NoCapacity, match=r"no host can run tiny; a: .*IMAGE_KEY"):
+            await fleet.wake(fleet.launch())
 
 
 async def test_a_silent_host_is_not_asked(tmp_path: Path) -> None:

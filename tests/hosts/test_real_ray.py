@@ -32,6 +32,8 @@ def test_a_fleet_serves_from_hosts_of_a_real_cluster(tmp_path: Path) -> None:
         assert room.engines(host) == []
         assert program.ask().status_code == 200
         status = httpx2.get(f"http://{program.admin}/status", timeout=10).json()
+        assert [(host["name"], host["answers"]) for host in status["hosts"]] == [(h, True) for h in "abc"]
+        assert all(disk["free_bytes"] for host in status["hosts"] for disk in host["disks"])
         counts = {replica["replica"]: replica["wake"]["count"] for replica in status["replicas"]}
         assert counts["toy-0"] == 2
         assert program.stop() == 0

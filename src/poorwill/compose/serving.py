@@ -260,6 +260,7 @@ def _dashboard(
         captures=Captures(settings=lambda: fleet.reshaper.settings, clock=own.clock),
         clock=own.clock,
         most_streams=settings.gateway.max_events,
+        hosts=own.fleet_drivers.hosts.values(),
     )
 
 

@@ -13,7 +13,7 @@ from poorwill.core.format import duration, money, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import SECOND_US
 from poorwill.ledger.history.views import Costs
-from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, capture_lines, device_lines
+from poorwill.telemetry.dashboard.documents import ReplicaNow, StatusDocument, capture_lines, place_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def status_lines(answer: StatusDocument, costs: Costs | None = None) -> list[str
     lines += [f"{min(names) if len(names) < 2 else model}: {note}" for (model, note), names in notes.items()]
     lines += [f"{bridge.model}: {bridge.what}" for bridge in answer.bridges]
     lines += capture_lines(answer.captures)
-    return [*lines, *device_lines(answer.devices), *_fleet_trouble(answer), *_limits(answer.limits)]
+    return [*lines, *place_lines(answer), *_fleet_trouble(answer), *_limits(answer.limits)]
 
 
 def _table(replicas: Sequence[ReplicaNow], now_us: int, costs: Costs | None) -> list[str]:

@@ -15,13 +15,13 @@ from poorwill.cli.parsing.settings import read_fleet
 from poorwill.cli.parsing.streams import Streams
 from poorwill.cli.parsing.verb import new_verb, verb_family
 from poorwill.compose.paths import ledger_path
+from poorwill.config.unit import host_unit, replication_text, unit_for, unit_text
 from poorwill.config.values.written import time_us
 from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
-from poorwill.remote.push import Push, Shell, carry_out_push, odd_word, shown
-from poorwill.remote.unit import Manager, host_unit, replication_text, unit_for, unit_text
+from poorwill.remote.push import Manager, Push, Shell, carry_out_push, odd_word, shown
 
 FLEET = "/srv/poorwill/fleet.toml"
 BUILT = "dist/poorwill"

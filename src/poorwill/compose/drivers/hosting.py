@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,8 +32,9 @@ from poorwill.remote.ray.calls import HostOffer
 from poorwill.remote.ray.devices import GivenDevices
 from poorwill.remote.ray.identity import tls_context
 from poorwill.remote.ray.node import HostPlan, ray_head, raylet
+from poorwill.remote.ray.offers import HostDisks, Kit
 from poorwill.remote.ray.relay import relaying
-from poorwill.remote.ray.service import HostService, Kit
+from poorwill.remote.ray.service import HostService
 
 CALLS = "calls.sock"
 
@@ -101,6 +102,7 @@ async def serving_host(
                 log=log,
                 tasks=tasks,
                 devices=GivenDevices(ids=plan.devices or ()),
+                disks=HostDisks(snapshots=plan.directory, weights=Path(hub_cache(env)), log=log),
                 session=clock.now_us(),
             )
             service.find()
@@ -119,20 +121,22 @@ async def serving_host(
 
 
 async def _kits(
-    settings: FleetSettings,
+    here: FleetSettings,
     processes: EngineProcesses,
-    models: Sequence[ModelSettings],
+    fleet: FleetSettings,
     *,
     env: Mapping[str, str],
     clock: Clock,
     log: Log,
 ) -> Mapping[ModelName, Kit]:
     """Return what this host runs each model with; one that it cannot run says why."""
-    fleet = FleetSettings(directory=settings.directory, models=tuple(models))
-    drivers = await open_drivers(fleet, env=env, clock=clock, log=log, processes=processes)
+    fleet = replace(fleet, directory=here.directory)
+    processes.confinement = engine_processes(fleet, clock, log).confinement
+    drivers: FleetDrivers | None = None
     kits = {}
-    for model in models:
+    for model in fleet.models:
         try:
+            drivers = drivers or await open_drivers(fleet, env=env, clock=clock, log=log, processes=processes)
             kits[model.name] = _kit(model, fleet, drivers, env, clock)
         except (PoorwillError, OSError) as error:
             log.error("this host cannot run a model", model=model.name, why=str(error))
@@ -149,8 +153,11 @@ def _kit(
     engine = make_engine(
         model, directory=fleet.directory, clock=clock, env=env, located=partial(on_disk, env=env)
     )
-    weights = weights_of(model.engine.path, cache=hub_cache(env))
-    offer = HostOffer(tiers=tiers, broken=broken, weights=bool(weights.bytes))
-    fetch = fetch_first(model, env=env, clock=clock)
-    kept, gpus = {tier: own[tier] for tier in tiers}, model.devices.gpus
-    return Kit(engine=engine, drivers=kept, offer=offer, fetch=fetch, gpus=gpus)
+    return Kit(
+        engine=engine,
+        drivers={tier: own[tier] for tier in tiers},
+        offer=HostOffer(tiers=tiers, broken=broken),
+        fetch=fetch_first(model, env=env, clock=clock),
+        gpus=model.devices.gpus,
+        weights=lambda: weights_of(model.engine.path, cache=hub_cache(env)).bytes,
+    )

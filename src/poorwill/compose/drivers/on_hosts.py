@@ -12,7 +12,7 @@ from poorwill.compose.drivers.fleet_drivers import FleetDrivers, ModelDrivers
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found
 from poorwill.core.ports.log import Log
-from poorwill.core.settings import FleetSettings, HostsSettings, ModelSettings
+from poorwill.core.settings import FleetSettings, HostsSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.remote.ray.calls import Call, Op, checked
 from poorwill.remote.ray.cluster import Cluster, RayCluster
@@ -57,12 +57,10 @@ async def drivers_on_hosts(
                 log=log,
             )
             following.append(tasks.create_task(ray.run()))
-        away = [model for model in settings.models if model.hosts]
         hosts = Hosts(
             cluster=cluster,
             contacts=contacts,
-            models={model.name: replace(model, hosts=()) for model in away},
-            allowed={model.name: model.hosts for model in away},
+            settings=settings,
             clock=clock,
             log=log,
             since_us=clock.now_us(),
@@ -72,7 +70,7 @@ async def drivers_on_hosts(
                 async with asyncio.timeout(found_s):
                     await asyncio.gather(*(contact.back() for contact in contacts.values()))
             await hosts.equip()
-            here.elsewhere.update(_kits(hosts, away))
+            here.elsewhere.update(_kits(hosts))
             yield replace(here, hosts=contacts)
         finally:
             for task in following:
@@ -95,7 +93,7 @@ async def found_on_hosts(named: HostsSettings, *, clock: Clock, log: Log) -> tup
     return found, silent
 
 
-def _kits(hosts: Hosts, models: list[ModelSettings]) -> Mapping[ModelName, ModelDrivers]:
+def _kits(hosts: Hosts) -> Mapping[ModelName, ModelDrivers]:
     processes = HostsProcesses(hosts=hosts)
     drivers: dict[Tier, Driver] = {
         tier: HostsDriver(name=tier.value, tier=tier, hosts=hosts) for tier in TIERS
@@ -107,5 +105,5 @@ def _kits(hosts: Hosts, models: list[ModelSettings]) -> Mapping[ModelName, Model
             engine=HostsEngine(model=model, hosts=hosts),
             broken=hosts.broken(model.name),
         )
-        for model in models
+        for model in hosts.models.values()
     }

@@ -78,7 +78,8 @@ class Fetcher:
         if status == 0 and isinstance(facts.get("path"), str):
             return str(facts["path"])
         what = facts.get("fault") or said.result() or f"the download ended with status {status}"
-        raise OperatorFault(ErrorCode.WAKE_FAILED, f"{name}: {what}", hint=str(facts.get("hint", "")))
+        code = ErrorCode.NO_CAPACITY if facts.get("full") else ErrorCode.WAKE_FAILED
+        raise OperatorFault(code, f"{name}: {what}", hint=str(facts.get("hint", "")))
 
     def _refuse(self, name: HubName) -> None:
         if self.env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):

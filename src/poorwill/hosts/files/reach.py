@@ -54,6 +54,10 @@ class Relayed(Protocol):
         """Connect a protocol to one of its engines, or raise OSError. Cancelled: nothing is left."""
         ...
 
+    def now(self) -> Mapping[str, object]:
+        """Return how the host stands, as `/status` has it."""
+        ...
+
 
 async def http_status(reach: Reach, path: str, *, limit_s: float = 5.0) -> int | None:
     """Return the status of a GET, or None if nobody answers within `limit_s`.

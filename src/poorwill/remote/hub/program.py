@@ -1,6 +1,6 @@
 """Downloads a model with huggingface_hub, as a child process that can be ended at any time.
 
-It prints one JSON object a line: `{"need": BYTES, "free": BYTES}` once, `{"done": BYTES}` as it goes on,
+It prints one JSON object a line: `{"need": BYTES, "free": BYTES, ...}` once, `{"done": BYTES}` as it goes on,
 `{"path": ...}` at the end, or `{"fault": ..., "hint": ...}`. What was downloaded when it is ended is kept and
 continued: huggingface_hub itself begins a file anew, so the large ones are fetched here into a file with a
 name that stays, checked against the hub's SHA-256, and handed to it as a finished blob.
@@ -78,8 +78,9 @@ def main(repo: str, revision: str, which: str, gguf: str, cache: str) -> None:
         missing = [file for file in files if not (home / "snapshots" / str(info.sha) / file).exists()]
         need = sum(sizes[f] - _held(blobs, sums.get(f, "")) for f in missing)
         free = shutil.disk_usage(cache).free
-        tell(need=need, free=free, files=len(missing))
-        if need + _SPARE_BYTES > free:
+        full = need + _SPARE_BYTES > free
+        tell(need=need, free=free, files=len(missing), full=full)
+        if full:
             fail(
                 f"{need:,} bytes are to be downloaded and {free:,} are free in {cache}",
                 "poorwill models shows what lies there and removes it; HF_HUB_CACHE names another place",

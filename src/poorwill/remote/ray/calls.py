@@ -6,10 +6,14 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct, field
 
+from poorwill.core.errors import ErrorCode, PoorwillError
 from poorwill.core.launch import Parked, PhaseMark, Running
 from poorwill.core.ports.driver import DriverError, Found, NoCapacity, SnapshotRefused
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+
+SNAPSHOTS = "snapshots"
+WEIGHTS = "weights"
 
 
 class Op(StrEnum):
@@ -40,8 +44,8 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: Tier = Tier.COLD
     running: Running | None = None
     parked: Parked | None = None
-    models: tuple[ModelSettings, ...] = ()
-    """For `equip`: the models that may run on this host."""
+    fleet: FleetSettings | None = None
+    """For `equip`: the models that may run on this host, and how snapshots and engines are kept there."""
 
 
 class HostOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,8 +54,8 @@ class HostOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tiers: tuple[Tier, ...]
     broken: dict[Tier, tuple[str, str]] = field(default_factory=dict)
     """Why a tier of its ladder does not work there, and what would fix it."""
-    weights: bool = False
-    """Whether its files lie there already."""
+    weights_bytes: int = 0
+    """Of its files that lie there already."""
     fault: str = ""
     """Why the host cannot run the model at all."""
 
@@ -79,6 +83,17 @@ class Marked(Struct, frozen=True, kw_only=True):
     mark: PhaseMark
 
 
+class Disk(Struct, frozen=True, kw_only=True):
+    """A file system of a host."""
+
+    path: str
+    holds: tuple[str, ...]
+    """What is kept there: SNAPSHOTS, WEIGHTS."""
+    free_bytes: int
+    """What an ordinary user may still write."""
+    total_bytes: int
+
+
 class Beat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A host's sign of life."""
 
@@ -93,6 +108,7 @@ class Beat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why others have ended, by `pid:start time`."""
     marks: tuple[Marked, ...] = ()
     """The phases that began since the last beat."""
+    disks: tuple[Disk, ...] = ()
 
 
 _KINDS: Mapping[str, type[DriverError]] = {"refused": SnapshotRefused, "no capacity": NoCapacity}
@@ -101,6 +117,8 @@ _KINDS: Mapping[str, type[DriverError]] = {"refused": SnapshotRefused, "no capac
 def failed(error: Exception, *, running: Running | None = None) -> CallAnswer:
     """Return the answer to a call that raised."""
     kind = next((name for name, kind in _KINDS.items() if isinstance(error, kind)), "")
+    if isinstance(error, PoorwillError) and error.code is ErrorCode.NO_CAPACITY:
+        kind = "no capacity"
     return CallAnswer(error=str(error) or repr(error), kind=kind, running=running)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -107,6 +107,17 @@ class Contact:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def now(self) -> Mapping[str, object]:
+        """Return how the host stands, as `/status` has it."""
+        last = self.last
+        told = msgspec.to_builtins(last.disks) if last is not None else ()
+        return {
+            "name": self.name,
+            "answers": self.up,
+            "engines": len(last.engines) if last is not None else 0,
+            "disks": told,
+        }
 
     async def changed(self) -> None:
         """Wait for the next beat, or for silence."""

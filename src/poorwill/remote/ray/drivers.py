@@ -67,17 +67,20 @@ class HostsDriver:
         if parked.running is not None:  # it has its place still
             return await self._wake(parked.machine, parked, launch, generation, report)
         joined = await self.hosts.joined()
-        refused: NoCapacity = Coming(f"Ray has none of {', '.join(hosts)}")
+        refused: list[NoCapacity] = []
         for host in (host for host in hosts if host in joined):
             now_us = self.hosts.clock.now_us()
             report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=ON_HOST + host))
             try:
+                if parked.tier is Tier.COLD:
+                    self.hosts.check_disk(host, launch.model)
                 async with self.hosts.leased(launch, host):
                     return await self._wake(host, parked, launch, generation, report)
             except NoCapacity as error:
-                final = joined.issuperset(hosts) and self.hosts.cluster.settled
-                refused = error if final else Coming(str(error))
-        raise refused
+                refused.append(error)
+        final = joined.issuperset(hosts) and self.hosts.cluster.settled
+        kind = NoCapacity if final and not any(isinstance(each, Coming) for each in refused) else Coming
+        raise kind("; ".join(map(str, refused)) or f"Ray has none of {', '.join(hosts)}")
 
     async def _refuse_if_elsewhere(self, parked: Parked, launch: Launch) -> None:
         """Raise SnapshotRefused if another host than the image's has room for a cold start."""
@@ -85,6 +88,7 @@ class HostsDriver:
         for host in others:
             if host != parked.machine:
                 with suppress(NoCapacity):
+                    self.hosts.check_disk(host, launch.model)
                     async with self.hosts.leased(launch, host):
                         why = f"{parked.machine}, which has the image, has no room, and {host} has"
                         raise SnapshotRefused(why)

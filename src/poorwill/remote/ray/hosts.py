@@ -4,18 +4,19 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from poorwill.core.format import size
 from poorwill.core.launch import Launch, Running
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import DriverError, Found, NoCapacity
 from poorwill.core.ports.log import Log
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import FleetSettings, ModelSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
 from poorwill.hosts.processes.exclusive import Exclusive
-from poorwill.remote.ray.calls import Call, CallAnswer, HostOffer, Op, checked
+from poorwill.remote.ray.calls import WEIGHTS, Call, CallAnswer, HostOffer, Op, checked
 from poorwill.remote.ray.cluster import Cluster
 from poorwill.remote.ray.contact import Contact
 
@@ -43,9 +44,7 @@ class Hosts:
 
     cluster: Cluster
     contacts: Mapping[str, Contact]
-    models: Mapping[ModelName, ModelSettings]
-    allowed: Mapping[ModelName, tuple[str, ...]]
-    """The hosts that each model may run on, the preferred one first."""
+    settings: FleetSettings
     clock: Clock
     log: Log
     since_us: int
@@ -56,6 +55,14 @@ class Hosts:
     """The session of each host's service that was told of the models."""
     seen: dict[tuple[str, Tier], tuple[Found, ...]] = field(default_factory=dict)
     """What each host listed last."""
+    models: Mapping[ModelName, ModelSettings] = field(init=False)
+    allowed: Mapping[ModelName, tuple[str, ...]] = field(init=False)
+    """The hosts that each model may run on, the preferred one first."""
+
+    def __post_init__(self) -> None:
+        away = [model for model in self.settings.models if model.hosts]
+        self.models = {model.name: replace(model, hosts=()) for model in away}
+        self.allowed = {model.name: model.hosts for model in away}
 
     async def call(self, host: str, call: Call) -> CallAnswer:
         """Have a host do something. Raises DriverError as it did, or as soon as it falls silent.
@@ -140,7 +147,14 @@ class Hosts:
         if self.equipped.get(contact.name) == session:
             return
         models = tuple(model for name, model in self.models.items() if contact.name in self.allowed[name])
-        answer = await self._ask(contact, Call(op=Op.EQUIP, models=models))
+        fleet = FleetSettings(
+            models=models,
+            snapshot_quota_bytes=self.settings.snapshot_quota_bytes,
+            encrypt_key_env=self.settings.encrypt_key_env,
+            confine_engines=self.settings.confine_engines,
+            guest_memory=self.settings.guest_memory,
+        )
+        answer = await self._ask(contact, Call(op=Op.EQUIP, fleet=fleet))
         for model, offer in answer.offers.items():
             if offer.fault:
                 self.log.warning("a host cannot run a model", host=contact.name, model=model, why=offer.fault)
@@ -196,9 +210,24 @@ class Hosts:
         able = [h for h in allowed if self.is_up(h) and not self._offer(h, launch.model).fault]
         if not able:
             silent = [host for host in allowed if not self.is_up(host)]
-            why = f"no host can run {launch.model}" + (f"; silent: {', '.join(silent)}" if silent else "")
-            raise NoCapacity(why)
-        return sorted(able, key=lambda host: (not self._offer(host, launch.model).weights, self._load(host)))
+            why = [f"{host}: {self._offer(host, launch.model).fault}" for host in allowed if self.is_up(host)]
+            why += [f"silent: {', '.join(silent)}"] if silent else []
+            raise NoCapacity("; ".join([f"no host can run {launch.model}", *why]))
+        return sorted(able, key=lambda h: (not self._offer(h, launch.model).weights_bytes, self._load(h)))
+
+    def check_disk(self, host: str, model: ModelName) -> None:
+        """Raise NoCapacity if a host has to download a model and has no room, as far as that is known here.
+
+        How much there is to download is known once some host has it. The host itself asks the hub first.
+        """
+        last, offers = self.contacts[host].last, self._offers_of(model)
+        need = max((offer.weights_bytes for offer in offers), default=0)
+        if self._offer(host, model).weights_bytes or last is None:
+            return
+        for disk in last.disks:
+            if WEIGHTS in disk.holds and disk.free_bytes < need:
+                left = f"{size(disk.free_bytes)} are free in {disk.path}"
+                raise NoCapacity(f"{host}: {size(need)} are to be downloaded and {left}")
 
     def is_awaited(self, model: ModelName) -> bool:
         """Return whether a host that the model may run on has not answered yet, so soon after a start."""
@@ -214,10 +243,9 @@ class Hosts:
             raise Coming(str(error)) from error
 
     def started(self, host: str, model: ModelName) -> None:
-        """Remember that a host has a model's files now, downloaded or not."""
-        offers = self.offers.get(host, {})
-        if model in offers and self.models[model].engine.path:
-            self.offers[host] = {**offers, model: msgspec.structs.replace(offers[model], weights=True)}
+        """Ask a host anew what it offers, before it is next called: it has a model's files now."""
+        if self.models[model].engine.path and not self._offer(host, model).weights_bytes:
+            self.equipped.pop(host, None)
 
     def is_up(self, host: str) -> bool:
         """Return whether a host answers."""

@@ -6,7 +6,7 @@ A call lasts as long as its connection: whoever leaves has it cancelled, and a w
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +20,13 @@ from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.driver import Driver, DriverError, Found, Report
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
-from poorwill.core.settings import ModelSettings
+from poorwill.core.settings import FleetSettings
 from poorwill.core.words import ModelName, ReplicaId, Tier
+from poorwill.hosts.files.aside import aside
 from poorwill.hosts.processes.process import EngineProcesses
-from poorwill.remote.ray.calls import Beat, Call, CallAnswer, HostOffer, Marked, Op, failed, line, read_call
+from poorwill.remote.ray.calls import Beat, Call, CallAnswer, Marked, Op, failed, line, read_call
 from poorwill.remote.ray.devices import GivenDevices, place_of
+from poorwill.remote.ray.offers import Equip, HostDisks, Kit
 
 MOST_CALL_BYTES = 16 * 2**20
 KEPT = 256
@@ -35,23 +37,6 @@ T = TypeVar("T")
 
 def nobody() -> None:
     """Call nobody: there is no relay now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kit:
-    """What the host runs one model with."""
-
-    drivers: Mapping[Tier, Driver]
-    offer: HostOffer
-    gpus: int = 0
-    """The devices that each replica is given; 0: it sees all, or what `env` says."""
-    engine: Engine | None = None
-    """None: the host cannot run the model, as the offer says."""
-    fetch: Callable[[Report], Awaitable[None]] | None = None
-
-
-Equip = Callable[[Sequence[ModelSettings]], Awaitable[Mapping[ModelName, Kit]]]
-"""Makes the kits of some models. Raises PoorwillError."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -69,6 +54,7 @@ class HostService:
     log: Log
     tasks: asyncio.TaskGroup
     devices: GivenDevices
+    disks: HostDisks
     kits: Mapping[ModelName, Kit] = field(default_factory=dict)
     engines: dict[tuple[int, int], Running] = field(default_factory=dict)
     """What lives here, by pid and start time, as the drivers know it."""
@@ -80,7 +66,7 @@ class HostService:
     news: Callable[[], object] = nobody
     """Called when the next beat should not be waited for."""
     _watching: set[asyncio.Task[None]] = field(default_factory=set)
-    _equipped: tuple[ModelSettings, ...] = ()
+    _equipped: FleetSettings | None = None
     _equipping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _woken: dict[str, Running] = field(default_factory=dict)
     """What calls have started, by their ids."""
@@ -92,7 +78,8 @@ class HostService:
     """Set, and replaced, as a call is read or is over."""
 
     def find(self) -> None:
-        """Watch the engines that an earlier service of this host has left."""
+        """Watch the engines that an earlier service of this host has left, and the disks."""
+        self._watching.add(self.tasks.create_task(self.disks.follow()))
         for found in self.processes.found():
             if (running := found.running) is not None:
                 self.watch(replace(running, place=place_of(running.pid)))
@@ -138,6 +125,7 @@ class HostService:
             engines=tuple(self.engines),
             ended=dict(self.ended),
             marks=tuple(marks),
+            disks=self.disks.now,
         )
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -197,7 +185,8 @@ class HostService:
     async def _do(self, call: Call) -> CallAnswer:
         match call.op:
             case Op.EQUIP:
-                return await self._equip(call.models)
+                assert call.fleet is not None
+                return await self._equip(call.fleet)
             case Op.INVENTORY:
                 return CallAnswer(found=tuple(await self._inventory(call.tier)))
             case Op.DISCARD:
@@ -215,12 +204,16 @@ class HostService:
             case _:
                 return await self._ask(call)
 
-    async def _equip(self, models: tuple[ModelSettings, ...]) -> CallAnswer:
+    async def _equip(self, fleet: FleetSettings) -> CallAnswer:
         async with self._equipping:
-            if models != self._equipped:
-                self.kits = await self.equip(models)
-                self._equipped = models
-        return CallAnswer(offers={model: kit.offer for model, kit in self.kits.items()})
+            if fleet != self._equipped:
+                self.kits = await self.equip(fleet)
+                self._equipped = fleet
+        offers = {}
+        for model, kit in self.kits.items():
+            there = await aside(kit.weights)
+            offers[model] = msgspec.structs.replace(kit.offer, weights_bytes=there)
+        return CallAnswer(offers=offers)
 
     async def _inventory(self, tier: Tier) -> list[Found]:
         drivers = {

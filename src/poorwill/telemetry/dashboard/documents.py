@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from poorwill.core.format import moment, table
+from poorwill.core.format import moment, size, table
 from poorwill.core.spend import LimitDocument
 from poorwill.core.words import Phase, Tier
 from poorwill.policies.placement.refusals import gib
@@ -97,6 +97,24 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
     caution: str
 
 
+class DiskNow(Struct, frozen=True, kw_only=True):
+    """A file system of another host, and what it holds: `snapshots`, `weights`."""
+
+    path: str
+    holds: tuple[str, ...]
+    free_bytes: int
+    total_bytes: int
+
+
+class HostNow(Struct, frozen=True, kw_only=True):
+    """Another host: whether it answers, and what it said last of itself."""
+
+    name: str
+    answers: bool
+    engines: int
+    disks: tuple[DiskNow, ...]
+
+
 class PullNow(Struct, frozen=True, kw_only=True):
     """A download of a model: `waiting`, `pulling`, `done`, `failed` or `stopped`."""
 
@@ -144,6 +162,7 @@ class StatusDocument(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceNow, ...] = ()
     pulls: tuple[PullNow, ...] = ()
     captures: tuple[CaptureNow, ...] = ()
+    hosts: tuple[HostNow, ...] = ()
 
 
 class WokenDocument(Struct, frozen=True, kw_only=True):
@@ -162,8 +181,18 @@ class ParkedDocument(Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
-def device_lines(devices: Sequence[DeviceNow]) -> list[str]:
-    """Say what is left of each device, and who has the rest."""
+def place_lines(answer: StatusDocument) -> list[str]:
+    """Say what is left of each device, and who has the rest, and of the disks of other hosts."""
+    rows: list[tuple[str, ...]] = [("HOST", "STATE", "ENGINES", "FREE")]
+    for host in answer.hosts:
+        free = (
+            f"{size(d.free_bytes)} of {size(d.total_bytes)} for {' and '.join(d.holds)}" for d in host.disks
+        )
+        rows.append((host.name, "up" if host.answers else "silent", str(host.engines), ", ".join(free)))
+    return [*_device_lines(answer.devices), *(["", *table(rows)] if answer.hosts else [])]
+
+
+def _device_lines(devices: Sequence[DeviceNow]) -> list[str]:
     rows: list[tuple[str, ...]] = [("DEVICE", "MEMORY", "FREE", "FOREIGN", "REPLICAS")]
     for one in devices:
         sizes = (gib(count) for count in (one.bytes, one.free_bytes, one.foreign_bytes))

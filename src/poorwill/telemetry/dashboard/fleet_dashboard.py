@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import to_builtins
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.ports.clock import Clock
 from poorwill.core.ports.view import FleetView
+from poorwill.hosts.files.reach import Relayed
 from poorwill.telemetry.dashboard.captures import Captures
 from poorwill.telemetry.dashboard.events import EventResponse, EventStreams
 from poorwill.telemetry.dashboard.history import (
@@ -40,6 +41,7 @@ class FleetDashboard:
         captures: Captures,
         clock: Clock,
         most_streams: int,
+        hosts: Collection[Relayed],
     ) -> None:
         answers = HistoryAnswers()
         self._questions = {
@@ -55,6 +57,7 @@ class FleetDashboard:
         self.chat, self.ledger = playground.chat, history.copy
         self.pull, self.stop_pull = pulls.ask, pulls.stop
         self.prompt = captures.prompt
+        self._hosts = hosts
 
     async def page(self, request: Request) -> Response:
         """Answer with the page, which has in it everything that it needs."""
@@ -80,7 +83,11 @@ class FleetDashboard:
 
     def standing(self) -> Mapping[str, object]:
         """Return what `/status` says besides the fleet's state."""
-        return {"pulls": to_builtins(self.pulls.now()), "captures": to_builtins(self.captures.now())}
+        return {
+            "pulls": to_builtins(self.pulls.now()),
+            "captures": to_builtins(self.captures.now()),
+            "hosts": [host.now() for host in self._hosts],
+        }
 
     def end_streams(self) -> None:
         """End every open stream of events."""

@@ -55,3 +55,11 @@ function drawDevices() {
       h("span", { className: "n", textContent: `${size(one.free_bytes)} free of ${size(one.bytes)}` }));
   }));
 }
+function drawHosts() {
+  const hosts = now.status.hosts || []; $("hosts-card").hidden = !hosts.length;
+  if (!hosts.length || same($("hosts"), JSON.stringify(hosts))) return;
+  $("hosts").replaceChildren(...hosts.flatMap(host => (host.disks.length ? host.disks : [null]).map(disk =>
+    h("div", { className: "wakefall" }, h("span", {}, h("strong", { textContent: host.name }), ...(host.answers ? [] : [" ", h("span", { className: "bad", textContent: "silent" })]), ` ${plural(host.engines, "engine")}`, ...(disk ? [h("br"), `${disk.holds.join(" and ")}: ${disk.path}`] : [])),
+      ...(disk ? [h("div", { className: "track", aria: { role: "img", "aria-label": `${size(disk.free_bytes)} free of ${size(disk.total_bytes)}` } }, h("b", { className: "foreign", style: { width: `${100 - 100 * disk.free_bytes / disk.total_bytes}%` } })),
+        h("span", { className: "n", textContent: `${size(disk.free_bytes)} free of ${size(disk.total_bytes)}` })] : [])))));
+}

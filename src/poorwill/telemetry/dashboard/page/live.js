@@ -79,7 +79,7 @@ async function look() {
     const status = await ask("/status");
     now.skew_us = status.now_us - Date.now() * 1000; now.status = status;
     if (now.gone) { now.gone = null; $("gone").hidden = true; readCosts(); readRibbons(); }
-    health(status); limits(status); configuration(status); drawModels(); drawFigures(); drawWaking(); drawPulls(); drawCaptures(); drawDevices(); flush();
+    health(status); limits(status); configuration(status); drawModels(); drawFigures(); drawWaking(); drawPulls(); drawCaptures(); drawDevices(); drawHosts(); flush();
     const models = [...new Set(status.replicas.map(r => r.model))];
     choices($("wakes-of"), models, "all"); choices($("log-of"), status.replicas.map(r => r.replica)); choices($("chat-model"), models); choices($("plan-model"), models); chatNote();
   } catch (error) {

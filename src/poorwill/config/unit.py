@@ -7,26 +7,16 @@ systemd.service(5) and systemd.unit(5) of systemd 252; what CRIU bears was tried
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import FleetSettings, HostsSettings
 from poorwill.core.words import SECOND_US, Tier
-
-MARGIN_S = 15
-"""From the end of poorwill's own shutdown to systemd's SIGKILL: closing the ledger, a slow disk."""
+from poorwill.remote.push import MARGIN_S, Manager
 
 RESTART_S = 5
 HEAD = "head"
 
 CRIU_RIGHTS = "CAP_CHECKPOINT_RESTORE CAP_SETPCAP"
-
-
-class Manager(StrEnum):
-    """Which systemd runs the unit."""
-
-    SYSTEM = "system"
-    USER = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
