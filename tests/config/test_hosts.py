@@ -28,8 +28,10 @@ def test_hosts_and_their_models(write: Write):
     assert fleet.models[0].hosts == ("gpu-1",)
 
 
-def test_devices_there_are_not_asked_for_here(write: Write):
-    assert not read(write(HOSTS + BIG + "gpus = 2\n")).gives_devices
+@pytest.mark.parametrize("pins", ["", 'on = ["gpu-1:0", "1", "GPU-8932f937"]\napart = ["small"]\n'])
+def test_devices_there_are_not_asked_for_here(write: Write, pins: str):
+    small = BIG.replace("big", "small")
+    assert not read(write(HOSTS + BIG + "gpus = 2\n" + pins + small)).gives_devices
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_devices_there_are_not_asked_for_here(write: Write):
         (BIG, "'gpu-1' is no host here"),
         (HOSTS + BIG.replace("gpu-1", "gpu-2"), "did you mean"),
         (HOSTS + BIG + '[[rates]]\nactive_usd_h = "1"\nhost = "gpu-2"\n', "rates"),
-        (HOSTS + BIG + 'gpus = 1\non = ["0"]\n', "is for this machine"),
+        (HOSTS + BIG + 'gpus = 1\non = ["gpu-2:0"]\n', "'gpu-2' is none of its hosts"),
         (HOSTS + BIG + "gpu_memory = '20 GiB'\n", "give whole devices"),
     ],
 )

@@ -27,6 +27,7 @@ from poorwill.core.settings import (
 )
 from poorwill.core.words import ModelName, Tier, replica_id
 from poorwill.hosts.processes.process import EngineProcesses
+from poorwill.policies.placement.devices import DeviceState
 from poorwill.remote.ray.calls import Call, CallAnswer, line, read_answer
 from poorwill.remote.ray.carrier import carry
 from poorwill.remote.ray.drivers import HostsDriver
@@ -81,11 +82,16 @@ class FakeCluster:
 
 
 def model(
-    *hosts: str, ladder: tuple[Tier, ...] = (Tier.COLD,), most: int = 1, gpus: int = 0, **options: object
+    *hosts: str,
+    ladder: tuple[Tier, ...] = (Tier.COLD,),
+    most: int = 1,
+    gpus: int = 0,
+    on: tuple[str, ...] = (),
+    **options: object,
 ) -> ModelSettings:
     """A model whose engine is the toy, on these hosts."""
     return ModelSettings(
-        devices=DeviceNeed(gpus=gpus),
+        devices=DeviceNeed(gpus=gpus, on=on),
         name=TINY,
         engine=EngineSettings(kind="toy", options=options),  # type: ignore[arg-type]
         replica=ReplicaSettings(model=TINY, max_concurrency=4, park=ParkSettings(ladder=ladder)),
@@ -102,7 +108,7 @@ class HostedFleet:
     cluster: FakeCluster
     settings: FleetSettings
     log: KeptLog
-    devices: tuple[str, ...] | None = ()
+    devices: tuple[str, ...] = ()
     """Of each host."""
     services: dict[str, AsyncExitStack] = field(default_factory=dict)
     drivers: FleetDrivers | None = None
@@ -136,7 +142,10 @@ class HostedFleet:
         directory = self.directory / host
         directory.mkdir(exist_ok=True, mode=0o700)
         key, relay = Path(self.settings.hosts.key), self.settings.hosts.relays[host]
-        return HostPlan(name=host, directory=directory, key=key, relay=relay, devices=self.devices)
+        devices = tuple(
+            DeviceState(id=each, index=index, host=host, bytes=0) for index, each in enumerate(self.devices)
+        )
+        return HostPlan(name=host, directory=directory, key=key, relay=relay, devices=devices)
 
     async def stop(self, host: str) -> None:
         """Stop a host's service; its engines run on."""

@@ -1,6 +1,8 @@
 """The drivers of other hosts, over the real service and relay: what the port promises, from afar."""
 
 import asyncio
+import socket
+import ssl
 import threading
 from dataclasses import replace
 from functools import partial
@@ -16,17 +18,19 @@ from poorwill.compose.clock import SystemClock
 from poorwill.compose.drivers.hosting import serving_host
 from poorwill.compose.drivers.on_hosts import found_on_hosts
 from poorwill.core.errors import ErrorCode, OperatorFault
-from poorwill.core.launch import Parked, Running
-from poorwill.core.ports.driver import DriverError, NoCapacity, Report, SnapshotRefused
+from poorwill.core.launch import Launch, Parked, Running
+from poorwill.core.ports.driver import Driver, DriverError, NoCapacity, Report, SnapshotRefused
 from poorwill.core.ports.silence import HostSilent
 from poorwill.core.words import Phase, Tier, replica_id
 from poorwill.hosts.processes import procfs
 from poorwill.remote.ray.calls import HostOffer
 from poorwill.remote.ray.contact import AGAIN_S, SILENT_S
+from poorwill.remote.ray.drivers import HostsDriver
+from poorwill.remote.ray.identity import make_key, tls_context
 from poorwill.remote.ray.offers import disks_of
 from poorwill.tiers.snapshots.store import store_root
 
-from .fleet import ENV, TINY, hosted_fleet, model
+from .fleet import ENV, TINY, HostedFleet, hosted_fleet, model
 
 
 async def test_a_replica_starts_serves_and_parks_there(tmp_path: Path) -> None:
@@ -81,9 +85,8 @@ async def test_a_host_that_falls_silent_fails_a_wake(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             wake = group.create_task(_failed(fleet.wake(fleet.launch())))
             await until(lambda: len(fleet.engines("a")) == 1)
-            async with asyncio.timeout(3.5):
-                await fleet.stop("a")
-                assert "silent" in str(await wake)
+            await fleet.stop("a")
+            assert "silent" in str(await wake)
         assert fleet.engines("a") == [], "the service undoes what its caller has left"
 
 
@@ -105,6 +108,29 @@ async def test_a_full_host_is_passed_over(tmp_path: Path) -> None:
             await fleet.wake(fleet.launch(1))
         assert fleet.cluster.held == {"tiny-0": "b"}
         await fleet.own.processes.kill(running)
+
+
+class Rouser:
+    """In place of a driver of `asleep`: the toy engine has no sleep of its own."""
+
+    async def wake(self, parked: Parked, launch: Launch, *, generation: int, report: Report) -> Running:
+        assert parked.running is not None
+        return parked.running
+
+
+async def test_who_sleeps_there_keeps_its_place(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a", served=model("a")) as fleet:
+        running = await fleet.wake(fleet.launch())
+        service = fleet.cluster.services["a"]
+        service.kits = {TINY: replace(service.kits[TINY], drivers={Tier.ASLEEP: cast(Driver, Rouser())})}
+        fleet.cluster.room["a"] = 0  # for who comes anew
+        fleet.marks.clear()
+        driver = HostsDriver(name="asleep", tier=Tier.ASLEEP, hosts=fleet.hosts)
+        parked = Parked(replica=running.replica, generation=2, tier=Tier.ASLEEP, running=running, machine="a")
+        woken = await driver.wake(parked, fleet.launch(), generation=2, report=fleet.marks.append)
+        assert (woken.pid, woken.machine, fleet.cluster.held) == (running.pid, "a", {"tiny-0": "a"})
+        assert [mark.detail for mark in fleet.marks] == ["host a"]
+        await fleet.own.processes.kill(woken)
 
 
 async def test_an_image_is_given_up_only_for_room_elsewhere(tmp_path: Path) -> None:
@@ -285,6 +311,18 @@ async def test_engines_there_see_their_devices_alone(tmp_path: Path) -> None:
             await fleet.own.processes.kill(running)
 
 
+@pytest.mark.parametrize("pin", ["GPU-b", "1", "b:1"])
+async def test_a_pin_holds_on_hosts(tmp_path: Path, pin: str) -> None:
+    served = model("a", "b", most=2, gpus=1, on=(pin,))
+    names = ("GPU-a", "GPU-b")
+    async with hosted_fleet(tmp_path, "a", "b", served=served, room={"a": 0}, devices=names) as fleet:
+        running = await fleet.wake(fleet.launch())
+        assert (running.machine, sees(running)) == ("b", "GPU-b")
+        with pytest.raises(NoCapacity, match=f"b: 0 of 1 device out of {pin} are free"):
+            await fleet.wake(fleet.launch(1))
+        await fleet.own.processes.kill(running)
+
+
 async def test_a_host_gives_what_nvml_shows(tmp_path: Path) -> None:
     async with hosted_fleet(tmp_path, "a", late=True) as fleet:
         plan, nvml = (
@@ -292,7 +330,43 @@ async def test_a_host_gives_what_nvml_shows(tmp_path: Path) -> None:
             FakeNvml(FakeGpu("GPU-a"), FakeGpu("GPU-b", lost=15)),
         )
         async with serving_host(plan, env=ENV, log=fleet.log, nvml=cast(ModuleType, nvml)) as service:
-            assert service.devices.ids == ("GPU-a",), "a lost one is not given out"
+            (given,) = service.devices.devices
+            assert (given.id, given.host) == ("GPU-a", "a"), "a lost one is not given out"
+
+
+async def asked_of_the_relay(fleet: HostedFleet, context: ssl.SSLContext | None, what: bytes) -> bytes:
+    """The first byte that a relay answers to somebody; nothing if it hangs up."""
+    assert fleet.settings.hosts is not None
+    try:
+        reader, writer = await asyncio.open_connection(
+            *fleet.settings.hosts.relays["a"], ssl=context, server_hostname="" if context else None
+        )
+        try:
+            writer.write(what)
+            return await reader.read(1)
+        finally:
+            writer.transport.abort()
+    except OSError:  # of TLS as well
+        return b""
+
+
+async def test_a_relay_speaks_only_to_who_has_the_key(tmp_path: Path) -> None:
+    async with hosted_fleet(tmp_path, "a") as fleet:
+        running = await fleet.wake(fleet.launch())
+        engine, other = f"engine {running.port}\n".encode(), tmp_path / "other.pem"
+        make_key(other)
+        anonymous, forged = ssl.create_default_context(), tls_context(other, server=False)
+        for context in (anonymous, forged):  # neither minds who the relay is
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for stranger in (None, anonymous, forged):
+            for what in (engine, b"beats\n", b"call\n"):
+                assert await asked_of_the_relay(fleet, stranger, what) == b""
+        ours = tls_context(tmp_path / "hosts.pem", server=False)
+        assert await asked_of_the_relay(fleet, ours, engine) == b"+"
+        with socket.create_server(("127.0.0.1", 0)) as strange:  # on the host, and no engine of its
+            port = strange.getsockname()[1]
+            assert await asked_of_the_relay(fleet, ours, f"engine {port}\n".encode()) == b""
+        await fleet.own.processes.kill(running)
 
 
 async def test_a_sweep_from_outside_sees_hosts(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from poorwill.bill.invoices.causes import Reason
 from poorwill.bill.invoices.focus import COLUMNS, VERSION, write_focus
 from poorwill.bill.invoices.reading import read_invoice
 from poorwill.bill.invoices.reconcile import reconcile
-from poorwill.core.entries import Alive
+from poorwill.core.entries import Alive, ReplicaPlaced
 from poorwill.core.settings import RateSettings
 from poorwill.ledger.costs.items import items
 from poorwill.ledger.dates import Period
@@ -61,6 +61,18 @@ RATE = RateSettings(
     parked_nusd_h={"frozen": 2_000_000},
     increment_us=60 * S,
 )
+
+
+def test_rows_carry_the_host():
+    there = ReplicaPlaced(
+        replica="a.0", at_us=START + 20 * S, generation=1, running_json='{"machine": "east"}'
+    )
+    story = [*STORY[:4], there, *STORY[4:]]
+    with filled([story], [RATE]) as db:
+        rows = list(csv.DictReader(io.StringIO(exported(db, [story]))))
+    hosts = {row["x_Cause"]: row["x_Host"] for row in rows if row["x_Cause"] in ("serving", "wake.weights")}
+    assert hosts["serving"] == "east"
+    assert {row["x_Host"] for row in rows} <= {"", "east"}
 
 
 def test_an_export_can_be_read_back_as_an_invoice():

@@ -29,7 +29,7 @@ from poorwill.hosts.processes.prctl import subreaper, undumpable
 from poorwill.hosts.processes.process import EngineProcesses
 from poorwill.hosts.processes.readiness import is_proven
 from poorwill.remote.ray.calls import HostOffer
-from poorwill.remote.ray.devices import GivenDevices
+from poorwill.remote.ray.devices import GivenDevices, plain_devices
 from poorwill.remote.ray.identity import tls_context
 from poorwill.remote.ray.node import HostPlan, ray_head, raylet
 from poorwill.remote.ray.offers import HostDisks, Kit
@@ -58,7 +58,7 @@ def hosting(
     if not (join and relay and name):
         what = "a host needs --join, --name and --relay; --head stands alone"
         raise RequestFault(ErrorCode.INVALID_REQUEST, what, hint="docs/hosts.md")
-    devices = None if gpus is None else tuple(str(index) for index in range(gpus))
+    devices = None if gpus is None else plain_devices(gpus, host=name)
     plan = HostPlan(name=name, directory=here, key=key_file, relay=relay, join=join, devices=devices)
     return serving_host(plan, env=env, log=log, nvml=load_nvml())
 
@@ -90,7 +90,8 @@ async def serving_host(
         processes = engine_processes(settings, clock, log)
         if plan.devices is None:
             states = await host_devices((), fleet=settings.directory, nvml=nvml).look()
-            plan = replace(plan, devices=tuple(each.id for each in states if not each.unfit))
+            fit = tuple(replace(each, host=plan.name) for each in states if not each.unfit)
+            plan = replace(plan, devices=fit)
         async with asyncio.TaskGroup() as tasks:
             service = HostService(
                 name=plan.name,
@@ -101,7 +102,7 @@ async def serving_host(
                 clock=clock,
                 log=log,
                 tasks=tasks,
-                devices=GivenDevices(ids=plan.devices or ()),
+                devices=GivenDevices(devices=plan.devices or ()),
                 disks=HostDisks(snapshots=plan.directory, weights=Path(hub_cache(env)), log=log),
                 session=clock.now_us(),
             )
@@ -158,6 +159,6 @@ def _kit(
         drivers={tier: own[tier] for tier in tiers},
         offer=HostOffer(tiers=tiers, broken=broken),
         fetch=fetch_first(model, env=env, clock=clock),
-        gpus=model.devices.gpus,
+        needs=model.devices,
         weights=lambda: weights_of(model.engine.path, cache=hub_cache(env)).bytes,
     )

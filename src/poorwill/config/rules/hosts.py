@@ -20,7 +20,9 @@ def check_hosts(fleet: FleetSettings, found: FileProblems) -> None:
                 here.wrong(["hosts"], f"{host!r} is no host here", nearest(host, known) or "see [hosts]")
         if model.hosts and model.away is not None:
             here.wrong(["hosts", "cloud", "url"], f"is on {model.away.named}", "take one of the two out")
-        need = model.devices
-        if model.hosts and (need.on or need.apart or need.gpu_memory_bytes):
+        pinned = {name.rpartition(":")[0] for name in model.devices.on} - {""}
+        for host in sorted(pinned.difference(model.hosts)) if model.hosts else ():
+            here.wrong(["on"], f"{host!r} is none of its hosts", nearest(host, model.hosts))
+        if model.hosts and model.devices.gpu_memory_bytes:
             what = "is for this machine, and the model is on other hosts, which give whole devices"
-            here.wrong(["on", "apart", "gpu_memory"], what, "gpus = 1")
+            here.wrong(["gpu_memory"], what, "gpus = 1")

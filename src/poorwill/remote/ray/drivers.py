@@ -65,12 +65,12 @@ class HostsDriver:
         else:
             raise SnapshotRefused(f"the host {parked.machine}, which has the image, is silent")
         if parked.running is not None:  # it has its place still
+            self._tell(report, parked.machine)
             return await self._wake(parked.machine, parked, launch, generation, report)
         joined = await self.hosts.joined()
         refused: list[NoCapacity] = []
         for host in (host for host in hosts if host in joined):
-            now_us = self.hosts.clock.now_us()
-            report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=ON_HOST + host))
+            self._tell(report, host)
             try:
                 if parked.tier is Tier.COLD:
                     self.hosts.check_disk(host, launch.model)
@@ -81,6 +81,11 @@ class HostsDriver:
         final = joined.issuperset(hosts) and self.hosts.cluster.settled
         kind = NoCapacity if final and not any(isinstance(each, Coming) for each in refused) else Coming
         raise kind("; ".join(map(str, refused)) or f"Ray has none of {', '.join(hosts)}")
+
+    def _tell(self, report: Report, host: str) -> None:
+        """Report the host that a wake has chosen: from now on it is paid there."""
+        now_us = self.hosts.clock.now_us()
+        report(PhaseMark(phase=Phase.PROVISION, at_us=now_us, detail=ON_HOST + host))
 
     async def _refuse_if_elsewhere(self, parked: Parked, launch: Launch) -> None:
         """Raise SnapshotRefused if another host than the image's has room for a cold start."""

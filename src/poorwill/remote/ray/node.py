@@ -20,6 +20,7 @@ from poorwill.core.extras import install_extra
 from poorwill.core.ports.log import Log
 from poorwill.core.settings import Address
 from poorwill.hosts.processes import procfs
+from poorwill.policies.placement.devices import DeviceState
 from poorwill.remote.ray.carrier import SOCKET
 from poorwill.remote.ray.identity import make_key, token
 
@@ -46,8 +47,8 @@ class HostPlan:
     """Where its relay listens: an address that the gateway can reach."""
     join: Address | None = None
     """Ray's head; None: no raylet is started, and calls come by other means."""
-    devices: tuple[str, ...] | None = None
-    """Those it gives to replicas, as CUDA_VISIBLE_DEVICES names them; None: what NVML says."""
+    devices: tuple[DeviceState, ...] | None = None
+    """Those it gives to replicas; None: what NVML says."""
 
 
 def ray_environment(

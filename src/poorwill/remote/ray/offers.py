@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from poorwill.core.ports.driver import Driver, Report
 from poorwill.core.ports.engine import Engine
 from poorwill.core.ports.log import Log
-from poorwill.core.settings import FleetSettings
+from poorwill.core.settings import DeviceNeed, FleetSettings
 from poorwill.core.words import ModelName, Tier
 from poorwill.hosts.files.aside import aside
 from poorwill.remote.ray.calls import SNAPSHOTS, WEIGHTS, Disk, HostOffer
@@ -25,8 +25,8 @@ class Kit:
 
     drivers: Mapping[Tier, Driver]
     offer: HostOffer
-    gpus: int = 0
-    """The devices that each replica is given; 0: it sees all, or what `env` says."""
+    needs: DeviceNeed = field(default_factory=DeviceNeed)
+    """The devices that each replica is given; none: it sees all, or what `env` says."""
     engine: Engine | None = None
     """None: the host cannot run the model, as the offer says."""
     fetch: Callable[[Report], Awaitable[None]] | None = None

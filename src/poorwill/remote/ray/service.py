@@ -259,11 +259,11 @@ class HostService:
 
     def _place(self, kit: Kit, replica: ReplicaId, parked: Parked) -> AbstractContextManager[Place | None]:
         """Hold what a wake's engine may see; None: everything. Raises NoCapacity."""
-        if not kit.gpus:
+        if not kit.needs.gpus:
             return nullcontext()
         others = [each.place for each in self.engines.values() if each is not parked.running]
         before = parked.running or (self.launches.get(replica) if parked.tier is not Tier.COLD else None)
-        return self.devices.given(kit.gpus, others=others, kept=before.place if before else None)
+        return self.devices.given(kit.needs, others=others, kept=before.place if before else None)
 
     async def _park(self, call: Call) -> CallAnswer:
         kit, engine = self._kit(call.model)
