@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.settings import FleetSettings, HostsSettings
 from poorwill.core.words import SECOND_US, Tier
-from poorwill.remote.push import MARGIN_S, Manager
+from poorwill.remote.systemd import MARGIN_S, Manager
 
 RESTART_S = 5
 HEAD = "head"

@@ -13,15 +13,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from subprocess import DEVNULL
 from typing import IO, Any, TextIO
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.hosts.processes.blocking import process_end
-
-MARGIN_S = 15
-"""From the end of poorwill's own shutdown to systemd's SIGKILL: closing the ledger, a slow disk."""
+from poorwill.remote.systemd import MARGIN_S, Manager
 
 SSH_OPTIONS = ("-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15")
 """A server that does not answer, or stops answering (three times), ends the command."""
@@ -36,13 +33,6 @@ _ASK = (
     'c.request("GET", "/healthz"); print(c.getresponse().read().decode())'
 )
 """http.client, because it follows no proxy variables."""
-
-
-class Manager(StrEnum):
-    """Which systemd runs the unit."""
-
-    SYSTEM = "system"
-    USER = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

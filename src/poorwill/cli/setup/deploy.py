@@ -21,7 +21,8 @@ from poorwill.core.errors import ErrorCode, OperatorFault, RequestFault
 from poorwill.core.problems import ConfigFault, Problem
 from poorwill.core.settings import GatewaySettings
 from poorwill.core.words import SECOND_US
-from poorwill.remote.push import Manager, Push, Shell, carry_out_push, odd_word, shown
+from poorwill.remote.push import Push, Shell, carry_out_push, odd_word, shown
+from poorwill.remote.systemd import Manager
 
 FLEET = "/srv/poorwill/fleet.toml"
 BUILT = "dist/poorwill"
@@ -187,9 +188,8 @@ def _planned(options: PushOptions, streams: Streams) -> Push:
             hint='give it one: [gateway] admin = "127.0.0.1:8081"',
         )
     if not Path(push.file).is_file():
-        raise OperatorFault(
-            ErrorCode.CONFIG_INVALID, f"there is no file {push.file}", hint="make it: ./dev build"
-        )
+        what = f"there is no file {push.file}"
+        raise OperatorFault(ErrorCode.CONFIG_INVALID, what, hint="make it: ./dev build")
     return push
 
 
