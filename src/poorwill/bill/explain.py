@@ -205,14 +205,15 @@ def _for_whom(
     db: sqlite3.Connection, life: Life, cause: str, wake: int | None, at_us: int
 ) -> tuple[tuple[str, int], ...]:
     if cause in USEFUL_CAUSES:
-        for _, shares in piece_shares(db, known_shares(db), life.id, from_us=at_us, to_us=at_us + 1):
-            return tuple((key_name(key), us) for key, us in shares)
+        known = known_shares(db)
+        for _, shares in piece_shares(db, known, life.id, from_us=at_us, to_us=at_us + 1):
+            return tuple((key_name(known.names[key]), us) for key, us in shares)
     if wake is not None and is_wake(cause) and cause not in PARKED_CAUSES:
-        shares = wake_shares(db, wake)
-        total = sum(count for _, count in shares)
+        woken = wake_shares(db, wake)
+        total = sum(count for _, count in woken)
         lasted = db.execute(
             "SELECT coalesce(ended_us, (SELECT last_us FROM alive)) - began_us FROM wakes WHERE id = ?",
             (wake,),
         ).fetchone()[0]
-        return tuple((key_name(key), lasted * count // total) for key, count in shares)
+        return tuple((key_name(key), lasted * count // total) for key, count in woken)
     return ()

@@ -30,6 +30,7 @@ KEY_WEIGHT, LEASE_WEIGHT = 65_537, 3
 """Odd, so that no flipped bit leaves a sum as it was."""
 MERSENNE = 2**31 - 1
 """A prime: no power of two is zero modulo it."""
+WEIGHED = "weighed"
 
 Tell = Callable[[str], None]
 """Receives how far a long question is."""
@@ -42,7 +43,7 @@ class Sum:
     table: str
     block: str = "0"
     value: str = ""
-    """Empty: the CRC-32 of all columns."""
+    """Empty: the CRC-32 of all columns; WEIGHED: their sum, each with an odd weight of its own."""
 
 
 SUMS: Mapping[str, Sum] = MappingProxyType(
@@ -53,7 +54,8 @@ SUMS: Mapping[str, Sum] = MappingProxyType(
         "spans": Sum("spans", f"{{row}}.life * {DAYS} + {{row}}.began_us / {DAY_US}"),
         "wakes": Sum("wakes", f"coalesce({{row}}.ended_us / {DAY_US}, -1)"),
         "wake_keys": Sum("wake_keys", f"{{row}}.wake / {WAKES}"),
-        "usage": Sum("usage", "{row}.hour / 24"),
+        # Whole numbers alone, and many: their checksum is SQLite's own arithmetic.
+        "usage": Sum("usage", "{row}.hour / 24", WEIGHED),
         "requests": Sum("requests", f"{{row}}.id / {REQUESTS}"),
         # Read by the million: whole numbers that are cheap to add up, in SQL and in numpy.
         "shares": Sum(
@@ -146,24 +148,17 @@ def intact(
     """Return whether the rows of some blocks, from the first to the last, are those that were written.
 
     `where` selects just them, by the way that a bill takes to them: it may be an index that is damaged.
+    SQLite adds them up: a row that crosses into Python costs more than its sum.
     """
     register(db)
-    return _nonzero(
-        db.execute(f"SELECT {_block(name)}, {_value(db, name)} FROM {SUMS[name].table} WHERE {where}", values)
-    ) == kept_totals(db, name, blocks)
+    rows = db.execute(f"SELECT sum({_value(db, name)}) FROM {SUMS[name].table} WHERE {where}", values)
+    return bool((rows.fetchone()[0] or 0) == kept_total(db, name, blocks))
 
 
-def kept_totals(db: sqlite3.Connection, name: str, blocks: tuple[int, int]) -> dict[int, int]:
-    """Return the sums kept for blocks, from the first to the last; without those that are zero."""
-    rows = "SELECT block, total FROM checksums WHERE name = ? AND block BETWEEN ? AND ?"
-    return _nonzero(db.execute(rows, (name, *blocks)))
-
-
-def _nonzero(rows: sqlite3.Cursor) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for block, value in rows:
-        found[block] = found.get(block, 0) + value
-    return {block: total for block, total in found.items() if total}
+def kept_total(db: sqlite3.Connection, name: str, blocks: tuple[int, int]) -> int:
+    """Return the sum kept for blocks, from the first to the last."""
+    rows = "SELECT sum(total) FROM checksums WHERE name = ? AND block BETWEEN ? AND ?"
+    return int(db.execute(rows, (name, *blocks)).fetchone()[0] or 0)
 
 
 def _all_totals(db: sqlite3.Connection, name: str) -> Iterator[tuple[int, int]]:
@@ -187,11 +182,14 @@ def _block(name: str, row: str = "") -> str:
 
 
 def _value(db: sqlite3.Connection, name: str, row: str = "") -> str:
-    row = row or SUMS[name].table
-    if SUMS[name].value:
-        return SUMS[name].value.format(row=row)
-    columns = [column[1] for column in db.execute(f"PRAGMA table_info({SUMS[name].table})")]
-    return f"row_crc({', '.join(f'{row}.{column}' for column in columns)})"
+    table, value = SUMS[name].table, SUMS[name].value
+    row = row or table
+    if value not in ("", WEIGHED):
+        return value.format(row=row)
+    columns = [f"{row}.{column[1]}" for column in db.execute(f"PRAGMA table_info({table})")]
+    if not value:
+        return f"row_crc({', '.join(columns)})"
+    return f"({' + '.join(f'{column} * {2 * at + 1}' for at, column in enumerate(columns))}) % {MERSENNE}"
 
 
 def _row_crc(*values: str | int | float | bytes | None) -> int:

@@ -9,10 +9,12 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from poorwill.core.words import HOUR_US, USEFUL_CAUSES
 from poorwill.ledger.costs.sharing import KeyShares, Piece, share
 
+K = TypeVar("K")
 Share = tuple[str | None, int]
 """(key, microseconds); the key None is nobody."""
 
@@ -28,14 +30,14 @@ def busy_pieces(db: sqlite3.Connection, life: int, *, from_us: int, to_us: int) 
             begin = cut
 
 
-def split(shares: Sequence[Share], offset_us: int, end_us: int) -> list[Share]:
+def split(shares: Sequence[tuple[K, int]], offset_us: int, end_us: int) -> list[tuple[K, int]]:
     """Return the shares of a part, from `offset_us` to `end_us`, of something shared in proportion.
 
     Key k of cumulated share C_k, of C in all, has floor(x C_k / C) - floor(x C_(k-1) / C) of the first x
     microseconds: however the whole is cut, the parts sum to it, and in each part the keys sum to the part.
     """
     total = sum(us for _, us in shares)
-    parts: list[Share] = []
+    parts: list[tuple[K, int]] = []
     before = 0
     for key, us in shares:
         after = before + us
@@ -52,13 +54,9 @@ def wake_shares(db: sqlite3.Connection, wake: int) -> list[Share]:
     Requests that it woke for and that left no row (poorwill was killed) are nobody's. Empty if nobody
     waited: a wake ahead of demand, for a floor or for an operator is overhead.
     """
-    rows = db.execute(
-        "SELECT t.text, w.requests FROM wake_keys w JOIN texts t ON t.id = w.key WHERE w.wake = ? ORDER BY 1",
-        (wake,),
-    ).fetchall()
-    served = db.execute("SELECT served FROM wakes WHERE id = ?", (wake,)).fetchone()[0]
-    missing = served - sum(count for _, count in rows)
-    shares: list[Share] = list(rows)
+    rows = db.execute(_WOKEN, (wake,)).fetchall()
+    shares: list[Share] = [(key, count) for key, count, _ in rows if count]
+    missing = rows[0][2] - sum(count for _, count in shares)
     if missing > 0:
         shares.append((None, missing))
     return shares
@@ -97,18 +95,19 @@ class KnownShares:
 
     done: Progress
     late: dict[int, set[int]]
-    names: dict[int, str]
+    names: dict[int | None, str | None]
 
 
 def known_shares(db: sqlite3.Connection) -> KnownShares:
     """Read what is rolled up."""
     done = progress(db)
-    return KnownShares(done, touched_hours(db, done), dict(db.execute("SELECT id, text FROM texts")))
+    names = dict(db.execute("SELECT id, text FROM texts UNION ALL SELECT NULL, NULL"))
+    return KnownShares(done, touched_hours(db, done), names)
 
 
 def piece_shares(
     db: sqlite3.Connection, known: KnownShares, life: int, *, from_us: int, to_us: int
-) -> Iterator[tuple[Piece, list[Share]]]:
+) -> Iterator[tuple[Piece, KeyShares]]:
     """Yield each busy piece that touches a stretch of time, with its shares, never cut but at full hours.
 
     Shares come from the table if it is complete and from the raw rows if it is not: the answer is the
@@ -133,7 +132,7 @@ def piece_shares(
         shares = kept.get((piece.began_us, piece.ended_us), [])
         if later is not None and later[0] is piece:
             shares, later = later[1], next(computed, None)
-        yield piece, [(None if key is None else known.names[key], us) for key, us in shares]
+        yield piece, shares
 
 
 def _kept(db: sqlite3.Connection, life: int, from_us: int, to_us: int) -> dict[tuple[int, int], KeyShares]:
@@ -158,6 +157,11 @@ WHERE life = :life AND cause IN ({_BUSY_CAUSES}) AND began_us < :to
     WHERE life = :life AND began_us <= :from)
   AND coalesce(ended_us, (SELECT last_us FROM alive)) > :from
 ORDER BY began_us
+"""
+
+_WOKEN = """
+SELECT t.text, k.requests, w.served FROM wakes w
+LEFT JOIN wake_keys k ON k.wake = w.id LEFT JOIN texts t ON t.id = k.key WHERE w.id = ? ORDER BY 1
 """
 
 _LATE = """

@@ -5,8 +5,9 @@ Everything the bill prints, exports or compares is made of these; their sum is t
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import DAY_US
@@ -51,11 +52,11 @@ def last_instant(db: sqlite3.Connection) -> int:
 
 
 def items(
-    db: sqlite3.Connection, period: Period, *, by_key: bool = False, tell: Tell | None = None
+    db: sqlite3.Connection, period: Period, *, by_key: bool = False, tell: Tell = lambda _: None
 ) -> list[Item]:
     """Return the items of a period, up to the last instant known; without keys each has the key ''.
 
-    `tell` receives which replica and day is being shared among keys, and nothing at the end.
+    `tell` receives which replica it is at, of shared time which day, and nothing at the end.
     """
     book = rate_book(db)
     currencies = dict(db.execute("SELECT id, currency FROM rates"))
@@ -63,13 +64,16 @@ def items(
     to_us = min(period.to_us, last_instant(db))
     known = known_shares(db) if by_key else None
     found: list[Item] = []
-    for life in lives(db):
-        begin = max(period.from_us, life.created_us)
-        end = to_us if life.ended_us is None else min(to_us, life.ended_us)
+    lived = [
+        (life, max(period.from_us, life.created_us), min(to_us, life.ended_us or to_us)) for life in lives(db)
+    ]
+    for number, (life, begin, end) in enumerate(lived, 1):
         if begin >= end:
             continue
+        where = f"{life.replica}, {number:,} of {len(lived):,}"
+        tell(where)
         costs = priced(db, book, life, from_us=begin, to_us=end)
-        owners = _owners(db, known, book, life, begin, end, tell) if known else {}
+        owners = _owners(db, known, book, life, begin, end, partial(_tell_day, tell, where)) if known else {}
         for cell, (us, nusd) in costs.items():
             currency = currencies.get(cell.rate or 0, usual)
             for key, key_us, key_nusd in _shared(owners.get(cell), us, nusd, by_key=by_key):
@@ -88,8 +92,7 @@ def items(
                         nusd=key_nusd,
                     )
                 )
-    if tell is not None:
-        tell("")
+    tell("")
     found += bridged_items(db, period, by_key=by_key)
     return found
 
@@ -117,10 +120,11 @@ def _owners(
     life: Life,
     from_us: int,
     to_us: int,
-    tell: Tell | None,
+    tell_day: Callable[[int], None],
 ) -> dict[PriceCell, dict[str, int]]:
     """Return who had how much of each cell's time, if somebody asked for it."""
     found: dict[PriceCell, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    numbered: dict[PriceCell, dict[int | None, int]] = defaultdict(lambda: defaultdict(int))
     told = -1
     for segment in book.segments(life, from_us, to_us):
         rate = segment.rate.id if segment.rate else None
@@ -130,15 +134,21 @@ def _owners(
                 offset = max(begin, piece.began_us) - piece.began_us
                 shares = split(shares, offset, min(end, piece.ended_us) - piece.began_us)
             day = piece.began_us // DAY_US
-            if tell is not None and day != told:
+            if day != told:
                 told = day
-                tell(f"{life.replica}, {day_name(day)}")
-            cell = PriceCell(day, life.id, piece.cause, piece.tier, rate, segment.host)
-            owners = found[cell]
+                tell_day(day)
+            owners = numbered[PriceCell(day, life.id, piece.cause, piece.tier, rate, segment.host)]
             for key, us in shares:
-                owners[key_name(key)] += us
+                owners[key] += us
         _own_wakes(db, found, life, segment)
+    for cell, owners in numbered.items():
+        for key, us in owners.items():
+            found[cell][key_name(known.names[key])] += us
     return found
+
+
+def _tell_day(tell: Tell, where: str, day: int) -> None:
+    tell(f"{where}: {day_name(day)} among keys")
 
 
 def _own_wakes(
@@ -168,7 +178,7 @@ def bridged_items(
 ) -> list[Item]:
     """Return what hosted APIs were paid, by day, model and key; or the most that is not known of it."""
     sums: dict[tuple[int, str, str], int] = defaultdict(int)
-    for use in usage(db, period):
+    for use in usage(db, period, bridged=True):
         nusd = use.bridge_unknown_nusd if unknown else use.bridge_nusd
         if nusd:
             sums[use.day, use.model, key_name(use.key) if by_key else ""] += nusd
@@ -177,7 +187,6 @@ def bridged_items(
             day=day,
             model=model,
             replica="",
-            host="",
             cause=BRIDGE,
             tier="",
             key=key,

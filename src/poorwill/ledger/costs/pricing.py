@@ -70,7 +70,8 @@ def cells(
         durations = _durations(db, life, segment.from_us, segment.to_us)
         _add(found, life, segment, time_charges(segment.rate, durations))
     for stretch in stretches(db, life, from_us=from_us, to_us=to_us):
-        (last,) = book.segments(life, stretch.ended_us - 1, stretch.ended_us)
+        last_us = stretch.ended_us - 1
+        last = Segment(last_us, stretch.ended_us, book.at(life, last_us), life.host(last_us))
         _add(found, life, last, stretch_charges(last.rate, stretch))
     return found
 
@@ -92,13 +93,14 @@ def priced(
 def stretches(db: sqlite3.Connection, life: Life, *, from_us: int, to_us: int) -> Iterator[MeteredStretch]:
     """Yield the metered stretches that ended after `from_us` and not after `to_us`."""
     window = {"life": life.id, "from": from_us, "to": to_us}
-    for ended_us, cause, tier in db.execute(_STRETCH_ENDS, window):
-        yield MeteredStretch(stretch_began_us(db, life, ended_us), ended_us, cause, tier)
+    for row in db.execute(_STRETCHES, window):
+        yield MeteredStretch(*row)
 
 
 def stretch_began_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
     """Return when the metered stretch that lasts just before `at_us` began."""
-    return int(db.execute(_STRETCH_BEGIN, {"life": life.id, "end": at_us}).fetchone()[0])
+    began = f"SELECT {_STRETCH_BEGAN.format(end=':end')}"
+    return int(db.execute(began, {"life": life.id, "end": at_us}).fetchone()[0])
 
 
 def released_us(db: sqlite3.Connection, life: Life, at_us: int) -> int:
@@ -157,20 +159,18 @@ WHERE life = :life AND began_us >= {_FIRST} AND began_us < :to
     AND began_us / :day = (ended_us - 1) / :day)
 """
 
-_STRETCH_ENDS = f"""
-SELECT s.ended_us, s.cause, s.tier
+_STRETCH_BEGAN = f"""coalesce(
+  (SELECT ended_us FROM spans WHERE life = :life AND began_us < {{end}} AND cause IN ({_OFF})
+   ORDER BY began_us DESC LIMIT 1),
+  (SELECT min(began_us) FROM spans WHERE life = :life))"""
+
+_STRETCHES = f"""
+SELECT {_STRETCH_BEGAN.format(end="s.ended_us")}, s.ended_us, s.cause, s.tier
 FROM spans s
 WHERE s.life = :life AND s.began_us >= {_FIRST} AND s.began_us < :to
   AND s.ended_us > :from AND s.ended_us <= :to AND s.cause NOT IN ({_OFF})
   AND (s.next_us IS NULL OR EXISTS (SELECT 1 FROM spans n
     WHERE n.life = s.life AND n.began_us = s.next_us AND n.cause IN ({_OFF})))
-"""
-
-_STRETCH_BEGIN = f"""
-SELECT coalesce(
-  (SELECT ended_us FROM spans WHERE life = :life AND began_us < :end AND cause IN ({_OFF})
-   ORDER BY began_us DESC LIMIT 1),
-  (SELECT min(began_us) FROM spans WHERE life = :life))
 """
 
 _RELEASED = f"""

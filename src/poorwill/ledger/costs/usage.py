@@ -78,17 +78,19 @@ class Use(Count):
     key: str
 
 
-def usage(db: sqlite3.Connection, period: Period) -> Iterator[Use]:
+def usage(db: sqlite3.Connection, period: Period, *, bridged: bool = False) -> Iterator[Use]:
     """Yield what requests that ended within the period add up to, in parts of at most a day.
 
+    Of those alone that a hosted API is paid for, where `bridged` is asked for.
     Part hours come from raw rows. If those were dropped (`poorwill ledger compact`) they are not known
     and are left out, so ask for whole hours there.
     """
     first_hour, last_hour = -(-period.from_us // HOUR_US), period.to_us // HOUR_US
+    asked = {"bridged": bridged, "day": DAY_US}
     if first_hour < last_hour:
-        yield from _uses(db.execute(_HOURS, {"from": first_hour, "to": last_hour}))
+        yield from _uses(db.execute(_HOURS, {"from": first_hour, "to": last_hour, **asked}))
     for begin, end in part_hours(period):
-        yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, "day": DAY_US}))
+        yield from _uses(db.execute(_ROWS, {"from": begin, "to": end, **asked}))
 
 
 def part_hours(period: Period) -> list[tuple[int, int]]:
@@ -109,13 +111,15 @@ def _uses(rows: sqlite3.Cursor) -> Iterator[Use]:
 _HOURS = f"""
 SELECT u.hour / 24, m.text, k.text, {", ".join(f"sum(u.{column})" for column in SUMS)}
 FROM usage u JOIN texts m ON m.id = u.model JOIN texts k ON k.id = u.key
-WHERE u.hour >= :from AND u.hour < :to GROUP BY u.hour / 24, u.model, u.key
+WHERE u.hour >= :from AND u.hour < :to AND (NOT :bridged OR u.bridge_nusd OR u.bridge_unknown_nusd)
+GROUP BY u.hour / 24, u.model, u.key
 """
 
 _ROWS = f"""
 SELECT r.ended_us / :day, m.text, k.text, {", ".join(SUMS.values())}
 FROM (SELECT NULL AS id UNION ALL SELECT id FROM lives) l
 JOIN requests r ON r.life IS l.id AND r.ended_us >= :from AND r.ended_us < :to
+  AND (NOT :bridged OR r.bridge_nusd OR r.bridge_unknown_nusd)
 JOIN texts m ON m.id = r.model JOIN texts k ON k.id = r.key JOIN texts o ON o.id = r.outcome
 GROUP BY 1, 2, 3
 """

@@ -43,12 +43,13 @@ def _write(db: sqlite3.Connection, life: int, from_us: int, to_us: int, longest_
     window = (life, from_us, to_us)
     db.execute(_FORGET, window)
     pieces = busy_pieces(db, life, from_us=from_us, to_us=to_us)
+    rows = (
+        (life, piece.span_began_us, piece.began_us, piece.ended_us, key, us)
+        for piece, shares in share(db, pieces, longest_us=longest_us)
+        for key, us in shares
+    )
     try:
-        for piece, shares in share(db, pieces, longest_us=longest_us):
-            db.executemany(
-                "INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)",
-                [(life, piece.span_began_us, piece.began_us, piece.ended_us, key, us) for key, us in shares],
-            )
+        db.executemany("INSERT INTO shares VALUES (?, ?, ?, ?, ?, ?)", rows)
     except LedgerFault:  # damaged rows are left as they are: the bill that reads them says so
         db.execute(_FORGET, window)
 

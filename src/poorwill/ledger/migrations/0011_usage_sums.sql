@@ -1,0 +1,2 @@
+-- Hourly sums have checksums that SQLite computes by itself from now on: a bill reads a hundred thousand of them.
+-- They are made anew, with their triggers, after every migration (checksums.py).
