@@ -143,11 +143,11 @@ def make_bill(
     *,
     hosted: Mapping[str, HostedSettings] | None = None,
     price: HostedPrice | None = None,
-    tell: Tell | None = None,
+    tell: Tell = lambda _: None,
 ) -> Bill:
     """Make the bill of a period, grouped along the axes in their order. Days and months are its zone's."""
     by_key = Axis.KEY in axes
-    verify(db, period, by_key=by_key)
+    verify(db, period, by_key=by_key, tell=tell)
     daily = {Axis.DAY, Axis.MONTH} & set(axes)
     found = (local_items if daily else items)(db, period, by_key=by_key, tell=tell)
     totals: dict[str, int] = defaultdict(int)
@@ -168,7 +168,7 @@ def make_bill(
 
 
 def local_items(
-    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell | None = None
+    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell = lambda _: None
 ) -> list[Item]:
     """Return the items of a period with the days of its zone."""
     if period.zone is UTC:

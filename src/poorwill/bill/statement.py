@@ -100,7 +100,7 @@ def statement(
     *,
     terms: StatementSettings | None = None,
     number: str = "",
-    tell: Tell | None = None,
+    tell: Tell = lambda _: None,
 ) -> Statement:
     """Return what a key used, by the days of the period's zone.
 
@@ -116,7 +116,7 @@ def statement(
             f"the ledger knows no key {key!r}",
             hint=f"it knows {', '.join(sorted(known))}" if known else "it has no requests yet",
         )
-    verify(db, period, by_key=True)
+    verify(db, period, by_key=True, tell=tell)
     terms = terms or StatementSettings()
     mine = [
         item

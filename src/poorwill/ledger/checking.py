@@ -156,8 +156,11 @@ def _shares(db: sqlite3.Connection, tell: Tell) -> Iterator[str]:
     for life in lives(db):
         pieces = busy_pieces(db, life.id, from_us=done.kept_us, to_us=done.shared_us)
         kept_hours = (piece for piece in pieces if piece.began_us // HOUR_US not in late.get(life.id, ()))
+        told = -1
         for piece, shares in share(db, kept_hours, longest_us=done.longest_us):
-            tell(f"shares of {life.replica}, {day_name(piece.began_us // DAY_US)}")
+            if piece.began_us // DAY_US != told:
+                told = piece.began_us // DAY_US
+                tell(f"shares of {life.replica}, {day_name(told)}")
             kept = db.execute(
                 "SELECT key, us FROM shares WHERE life = ? AND began_us = ? AND ended_us = ?",
                 (life.id, piece.began_us, piece.ended_us),

@@ -11,7 +11,7 @@ from datetime import UTC
 
 from poorwill.core.format import DAY_US
 from poorwill.core.words import HOUR_US
-from poorwill.ledger.checksums import DAYS, HOURS, REQUESTS, WAKES, intact
+from poorwill.ledger.checksums import DAYS, HOURS, REQUESTS, WAKES, Tell, intact
 from poorwill.ledger.costs.attribution import progress
 from poorwill.ledger.costs.pricing import released_us
 from poorwill.ledger.costs.usage import part_hours
@@ -20,15 +20,18 @@ from poorwill.ledger.rates import Life, lives, rate_book
 from poorwill.ledger.schema import damaged
 
 
-def verify(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> None:
+def verify(
+    db: sqlite3.Connection, period: Period, *, by_key: bool = False, tell: Tell = lambda _: None
+) -> None:
     """Verify what a bill of a period reads, but for the tables that `undamaged` has verified whole.
 
-    Raises LedgerFault if a row is not what was written.
+    `tell` receives what it is at. Raises LedgerFault if a row is not what was written.
     """
     last_us = int(db.execute("SELECT last_us FROM alive").fetchone()[0])
     end_us = min(period.to_us, last_us)
     if period.from_us >= period.to_us:
         return
+    tell("checksums")
     found = [life for life in lives(db) if life.created_us < end_us and _lasts(life, period.from_us)]
     days = period.from_us // DAY_US, (period.to_us - 1) // DAY_US
     metered = any(rate.increment_us > 1 or rate.minimum_us for rate in rate_book(db).rates)
@@ -38,7 +41,7 @@ def verify(db: sqlite3.Connection, period: Period, *, by_key: bool = False) -> N
         and intact(db, "usage", days, "hour >= ? AND hour < ?", (days[0] * 24, (days[1] + 1) * 24))
         and _wakes(db, days, by_key=by_key)
         and all(_hour(db, hour) for hour in _part_hours(period, found, end_us))
-        and (not by_key or (_late(db) and all(_shares(db, life.id, days) for life in found)))
+        and (not by_key or (_late(db) and all(_life_days(db, "shares", life.id, days) for life in found)))
     )
     if not whole:
         raise damaged(db)
@@ -69,10 +72,6 @@ def _spans(db: sqlite3.Connection, life: Life, from_us: int, to_us: int, *, mete
     created, first, last = life.created_us // DAY_US, first_us // DAY_US, (to_us - 1) // DAY_US
     ranges = [(created, created)] if created < first else []
     return all(_life_days(db, "spans", life.id, days) for days in (*ranges, (first, last)))
-
-
-def _shares(db: sqlite3.Connection, life: int, days: tuple[int, int]) -> bool:
-    return _life_days(db, "shares", life, days)
 
 
 def _life_days(db: sqlite3.Connection, name: str, life: int, days: tuple[int, int]) -> bool:

@@ -82,27 +82,28 @@ ISSUER = "poorwill"
 
 
 def write_focus(
-    db: sqlite3.Connection, period: Period, out: TextIO, *, by_key: bool, tell: Tell | None = None
+    db: sqlite3.Connection, period: Period, out: TextIO, *, by_key: bool, tell: Tell = lambda _: None
 ) -> int:
     """Write the export as CSV and return the number of rows. With keys each is a sub-account."""
+    rows = focus_rows(db, period, by_key=by_key, tell=tell)
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     count = 0
-    for row in focus_rows(db, period, by_key=by_key, tell=tell):
+    for row in rows:
         writer.writerow(row)
         count += 1
     return count
 
 
 def focus_rows(
-    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell | None = None
+    db: sqlite3.Connection, period: Period, *, by_key: bool, tell: Tell = lambda _: None
 ) -> Iterator[dict[str, str]]:
-    """Yield the rows, in the order of days, replicas and causes. Null is the empty string."""
-    verify(db, period, by_key=by_key)
+    """Return the rows, in the order of days, replicas and causes. Null is the empty string."""
+    verify(db, period, by_key=by_key, tell=tell)
     rates = {rate.id: rate for rate in rate_book(db).rates}
     found = items(db, period, by_key=by_key, tell=tell)
-    for item in sorted(found, key=lambda i: (i.day, i.model, i.replica, i.host, i.cause, i.tier, i.key)):
-        yield _row(item, period, rates.get(item.rate or 0))
+    found.sort(key=lambda i: (i.day, i.model, i.replica, i.host, i.cause, i.tier, i.key))
+    return (_row(item, period, rates.get(item.rate or 0)) for item in found)
 
 
 def _row(item: Item, period: Period, rate: Rate | None) -> dict[str, str]:

@@ -5,7 +5,6 @@ export, an invoice reconciled, two periods compared. Each is computed in `poorwi
 the options and prints.
 """
 
-import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -121,11 +120,11 @@ async def _run(options: BillOptions, streams: Streams) -> int:
     options = replace(options, ledger=await options.ledger.here(streams.env))
     path = options.ledger.path(streams.env)
 
-    def answer() -> int:
+    def answer(streams: Streams) -> int:
         with reading(path) as db, undamaged(db, path):
             return work(db, options, streams)
 
-    return await asyncio.to_thread(answer)
+    return await streams.interruptible(answer)
 
 
 def _as_meant(options: BillOptions) -> BillOptions:

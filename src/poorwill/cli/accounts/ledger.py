@@ -3,11 +3,12 @@
 import asyncio
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
-import msgspec
 from msgspec import Struct
 
+from poorwill.bill.request_lookup import RequestDocument, find_request
 from poorwill.cli.parsing.exit_status import FINDING
 from poorwill.cli.parsing.fleet import JsonOption
 from poorwill.cli.parsing.ledger import LedgerOptions
@@ -18,7 +19,6 @@ from poorwill.core.errors import ErrorCode, RequestFault
 from poorwill.core.format import duration, size, table
 from poorwill.ledger.checking import problems
 from poorwill.ledger.dates import instant, iso
-from poorwill.ledger.history.request_lookup import FoundRequest, find_request
 from poorwill.ledger.schema import connect_writer, migrate, migrations, reading
 from poorwill.ledger.upkeep import Compacted, back_up, compact
 
@@ -56,36 +56,6 @@ class RequestOptions(UpkeepOptions):
     ]
 
 
-class RequestWakeDocument(Struct, frozen=True, kw_only=True):
-    """The wake that a request waited for, or whose failure it was refused for."""
-
-    wake: str
-    began_us: int
-    ended_us: int | None
-    failure: str
-
-
-class RequestDocument(Struct, frozen=True, kw_only=True):
-    """One request, with what its client was not told."""
-
-    request: str
-    model: str
-    replica: str | None
-    key: str
-    path: str
-    status: int
-    outcome: str
-    arrived_us: int
-    leased_us: int | None
-    first_byte_us: int | None
-    ended_us: int
-    tokens_in: int | None
-    tokens_out: int | None
-    bridge: str
-    bridge_nusd: int
-    wake: RequestWakeDocument | None
-
-
 class CheckedDocument(Struct, frozen=True, kw_only=True):
     """What is wrong with a ledger."""
 
@@ -119,7 +89,7 @@ class MigratedDocument(Struct, frozen=True, kw_only=True):
 
 async def _check(options: UpkeepOptions, streams: Streams) -> int:
     path = (await options.ledger.here(streams.env)).path(streams.env)
-    found = await asyncio.to_thread(_problems, path, streams)
+    found = await streams.interruptible(partial(_problems, path))
     if options.json:
         streams.say_json(CheckedDocument(ledger=path, problems=found))
     else:
@@ -144,7 +114,7 @@ async def _backup(options: BackupOptions, streams: Streams) -> int:
 
 async def _compact(options: CompactOptions, streams: Streams) -> int:
     path = options.ledger.path(streams.env)
-    done = await asyncio.to_thread(_compacted, path, instant(options.before), streams)
+    done = await streams.interruptible(partial(_compacted, path, instant(options.before)))
     before = iso(done.before_us)
     if options.json:
         streams.say_json(CompactedDocument(ledger=path, before=before, rows=done.rows))
@@ -158,9 +128,7 @@ def _compacted(path: str, before_us: int, streams: Streams) -> Compacted:
         pass  # compacting makes no ledger: it must be there
     with closing(connect_writer(path)) as db:
         migrate(db, path)
-        done = compact(db, before_us=before_us, tell=streams.show_progress)
-    streams.show_progress("")
-    return done
+        return compact(db, before_us=before_us, tell=streams.show_progress)
 
 
 async def _migrate(options: UpkeepOptions, streams: Streams) -> int:
@@ -179,7 +147,7 @@ async def _request(options: RequestOptions, streams: Streams) -> int:
     path = (await options.ledger.here(streams.env)).path(streams.env)
     found = await asyncio.to_thread(_found, path, options.request)
     if options.json:
-        streams.say_json(msgspec.convert(found, RequestDocument, from_attributes=True))
+        streams.say_json(found)
         return 0
     held_us = (found.ended_us if found.leased_us is None else found.leased_us) - found.arrived_us
     tokens = ["-" if count is None else str(count) for count in (found.tokens_in, found.tokens_out)]
@@ -198,7 +166,7 @@ async def _request(options: RequestOptions, streams: Streams) -> int:
     return 0
 
 
-def _found(path: str, request: str) -> FoundRequest:
+def _found(path: str, request: str) -> RequestDocument:
     with reading(path) as db:
         found = find_request(db, request)
     if found is None:

@@ -1,13 +1,17 @@
 """The outside world of one run of the command line."""
 
+import asyncio
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TextIO
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self, TextIO, TypeVar
 
 from poorwill.core.errors import ErrorCode, OperatorFault
 from poorwill.core.format import printable
+
+T = TypeVar("T")
 
 MOST_TEXT = 256 * 2**20
 """Largest text file that is read as a whole."""
@@ -21,6 +25,19 @@ class Streams:
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
+    stop: threading.Event | None = None
+
+    async def interruptible(self, work: Callable[[Self], T]) -> T:
+        """Run long work in a thread, and clear its line of progress.
+
+        Cancelled: `show_progress` ends the work, in a pipe too, and only then the cancellation goes on.
+        """
+        from poorwill.hosts.files.aside import in_thread  # few verbs take long
+
+        try:
+            return await in_thread(lambda stop: work(replace(self, stop=stop)))
+        finally:
+            self.show_progress("")
 
     def say(self, *lines: str) -> None:
         """Print lines of the result."""
@@ -43,8 +60,10 @@ class Streams:
 
     def show_progress(self, text: str) -> None:
         """Replace the line of progress on a terminal; an empty text clears it. In a pipe, do nothing."""
-        if self.progress:
-            self.stderr.write(f"\r\x1b[K{printable(text)}")
+        if self.stop is not None and self.stop.is_set():
+            raise asyncio.CancelledError
+        if self.progress:  # cut to one line of the terminal: a longer one could not be replaced
+            self.stderr.write(f"\r\x1b[K{printable(text)[: (self.width or 80) - 1]}")
             self.stderr.flush()
 
     @property

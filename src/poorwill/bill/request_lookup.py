@@ -1,29 +1,26 @@
 """One request's row, by the id that its client was given, with the reason that the client was not given."""
 
 import sqlite3
-from dataclasses import dataclass, replace
 
-from poorwill.core.words import ModelName, ReplicaId, WakeId
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundWake:
-    """The wake that a request waited for or, if it was refused after a failed wake, that one."""
+class RequestWakeDocument(Struct, frozen=True, kw_only=True):
+    """The wake that a request waited for, or whose failure it was refused for."""
 
-    wake: WakeId
+    wake: str
     began_us: int
     ended_us: int | None
     failure: str
     """Why it failed, for the operator alone; empty if it did not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRequest:
-    """A request row; see `core.entries.RequestEnded`."""
+class RequestDocument(Struct, frozen=True, kw_only=True):
+    """One request, with what its client was not told."""
 
     request: str
-    model: ModelName
-    replica: ReplicaId | None
+    model: str
+    replica: str | None
     key: str
     path: str
     status: int
@@ -36,24 +33,25 @@ class FoundRequest:
     tokens_out: int | None
     bridge: str
     bridge_nusd: int
-    wake: FoundWake | None = None
+    wake: RequestWakeDocument | None
 
 
-def find_request(db: sqlite3.Connection, request: str) -> FoundRequest | None:
+def find_request(db: sqlite3.Connection, request: str) -> RequestDocument | None:
     """Return the request of an id, None if the ledger has none. Reads every row: seconds for millions."""
     row = db.execute(_REQUEST, (request,)).fetchone()
     if row is None:
         return None
     *values, wake = row
-    found = FoundRequest(**dict(zip(_COLUMNS, values, strict=True)))
+    found = dict(zip(_COLUMNS, values, strict=True))
     # A refusal during the back-off has no wake of its own: the last failed one is why.
-    refused = wake is None and found.outcome == "wake_failed"
-    by_us = found.ended_us if refused else -1
-    woken = db.execute(_WAKE, {"wake": wake, "model": found.model, "by_us": by_us}).fetchone()
+    refused = wake is None and found["outcome"] == "wake_failed"
+    by_us = found["ended_us"] if refused else -1
+    woken = db.execute(_WAKE, {"wake": wake, "model": found["model"], "by_us": by_us}).fetchone()
     if woken is None:
-        return found
+        return RequestDocument(**found, wake=None)
     name, began_us, ended_us, failure = woken
-    return replace(found, wake=FoundWake(wake=name, began_us=began_us, ended_us=ended_us, failure=failure))
+    why = RequestWakeDocument(wake=name, began_us=began_us, ended_us=ended_us, failure=failure)
+    return RequestDocument(**found, wake=why)
 
 
 _COLUMNS = (
