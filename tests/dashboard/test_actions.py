@@ -61,6 +61,11 @@ def test_wake_and_park_by_button(page: Page, served: Program) -> None:
     assert [one["what"] for one in said][-2:] == ["wake", "park"] and said[-1]["by"].startswith("user ")
 
 
+FILTERED = """texts => { for (const text of texts) {
+  const box = document.getElementById("filter"); box.value = text; box.dispatchEvent(new Event("input"));
+} }"""
+
+
 def test_the_keyboard_does_it_too(page: Page, served: Program) -> None:
     before = operator_wakes(served.directory)
     button = page.get_by_role("button", name="Wake slow")
@@ -74,6 +79,23 @@ def test_the_keyboard_does_it_too(page: Page, served: Program) -> None:
     expect(dialog).to_be_hidden()
     expect(button).to_be_focused()
     assert operator_wakes(served.directory) == before
+
+
+def test_focus_comes_back_to_a_row_drawn_anew(page: Page) -> None:
+    button = page.get_by_role("button", name="Wake slow")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    filtered(page, "nothing is called so", "")
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    filtered(page, "slow")
+    expect(button).to_be_focused()
+
+
+def filtered(page: Page, *texts: str) -> None:
+    """As while somebody is elsewhere on the page."""
+    page.evaluate(FILTERED, list(texts))
 
 
 def test_a_limit_is_lifted_by_button(page: Page, served: Program) -> None:

@@ -90,6 +90,7 @@ def hostile(fleet: Path, *, slow_s: float = 0.0, user: str = USER) -> str:
     command = [PYTHON, "-c", HOSTILE, "{port}", str(fleet), str(slow_s)]
     return (
         f'[models.hostile]\nengine = "command"\nengine_user = "{user}"\nladder = ["cold"]\n'
+        'policy = { name = "fixed", idle_s = 3600, allow_short_idle = true }\n'
         f"command = {json.dumps(command)}\n"
     )
 

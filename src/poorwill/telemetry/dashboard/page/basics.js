@@ -69,6 +69,8 @@ function toast(text) {
 }
 function dialog(title, body, buttons) {
   $("dialog-title").textContent = title; $("dialog-body").replaceChildren(body);
+  const from = document.activeElement, name = CSS.escape(from.getAttribute("aria-label") || "");
+  $("dialog").onclose = () => { if (name && !from.isConnected) document.querySelector(`[aria-label=${name}]`)?.focus(); };  // its row was drawn anew
   return new Promise(resolve => {
     const close = value => { $("dialog").close(); resolve(value); };
     $("dialog-buttons").replaceChildren(...buttons.map(([text, value, kind]) => Object.assign(button(text, () => close(value)), { className: kind || "" })));

@@ -56,7 +56,10 @@ function drawModels() {
     if (!same(tr, key)) { row(r, tr); if (inside) tr.querySelector("button").focus(); }
     return tr;
   });
-  if (rows.length !== body.children.length || rows.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...rows);
+  if (rows.length !== body.children.length || rows.some((tr, at) => body.children[at] !== tr)) {
+    const held = document.activeElement; body.replaceChildren(...rows);
+    if (held.isConnected && held !== document.activeElement) held.focus();
+  }
   $("no-models").textContent = shown.length ? "" : "No model has that in its name.";
 }
 function drawFigures() {
