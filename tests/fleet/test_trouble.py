@@ -116,6 +116,23 @@ async def test_a_bug_ends_the_fleet_not_engines(house: House):
         await house.serve()
 
 
+async def test_a_bug_in_setting_a_timer_ends_it(house: House):
+    room = house.model()
+    house.expected_errors = ("a bug within a step", "engines run on and nobody serves them")
+
+    def broken(idle_since_us: int):
+        raise ZeroDivisionError("a defect in a policy")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with house.open(on_exit="stop"):
+            await house.serve()
+            room.policy.descent = broken  # type: ignore[method-assign]
+            async with asyncio.timeout(60):
+                await asyncio.get_running_loop().create_future()
+    assert caught.group_contains(ZeroDivisionError)
+    assert house.world.processes, "left as it is"
+
+
 @pytest.mark.parametrize("machine", ["", "hyperstack 7"])
 async def test_a_lost_machine_cuts_its_requests(house: House, machine: str):
     house.model()

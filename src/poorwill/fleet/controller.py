@@ -26,7 +26,7 @@ from poorwill.core.machine.effects import (
 from poorwill.core.machine.inputs import Input, Returned, Tick, WakeFailed
 from poorwill.core.policy import FloorSchedule, Policy
 from poorwill.core.settings import ReplicaSettings
-from poorwill.core.words import ModelName
+from poorwill.core.words import ModelName, ReplicaId
 from poorwill.fleet.park import carry_out_park
 from poorwill.fleet.unit import FleetContext, Models, Submit, Unit
 from poorwill.fleet.wake import carry_out_wake
@@ -34,7 +34,7 @@ from poorwill.policies.dispatch import Replicas
 
 Act = Callable[[int], Sequence[Effect]]
 """Something done to a cell at an instant."""
-SOON_US = 20_000
+SOON_S = 0.02
 
 
 class Controller:
@@ -50,6 +50,7 @@ class Controller:
         self.models = Models((unit.model, unit.replicas) for unit in self.units.values())
         self._wake_began = wake_began
         self._inbox: deque[tuple[Unit, Act]] = deque()
+        self._turned: dict[ReplicaId, Unit] = {}
         self._acting = False
         self.broken = False
         """A bug raised within a step: nothing is decided any more, the task group is ending."""
@@ -85,10 +86,15 @@ class Controller:
     def turned(self, unit: Unit) -> None:
         """Write down that a replica became busy or idle; timers are set later: it may be so a moment only."""
         self.journal.post([unit.cell.open_span()])
-        soon_us = self.clock.now_us() + SOON_US
-        if unit.timer is None or unit.ticks_us > soon_us:
-            self._set_timer(unit, soon_us, self._arm_all)
-            unit.ticks_us = 0  # it is no Tick
+        if not self._turned:
+            asyncio.get_running_loop().call_later(SOON_S, self._after_turns)
+        self._turned[unit.id] = unit
+
+    def _after_turns(self) -> None:
+        turned, self._turned = self._turned, {}
+        for unit in turned.values():
+            if self.units.get(unit.id) is unit:  # else it has left meanwhile
+                self._enqueue(unit, lambda _: ())
 
     def bridge(self, replicas: Replicas, asked_by: str) -> Unit | None:
         """Register the demand of a request that a hosted API serves; None if it must be held."""
@@ -108,22 +114,18 @@ class Controller:
             self.submit(self.units[cell.id], Returned())  # there may be room for who waits
 
     def arm(self, unit: Unit) -> None:
-        """Set the timer for the next Tick; one that comes before may stay: then it is set anew."""
+        """Have the next Tick come in time. One that comes too early changes nothing: its timer may stay."""
         now = self.clock.now_us()
         due, look_us = unit.cell.next_tick_us(now), unit.replicas.look_us
         if look_us is not None:
             due = look_us if due is None else min(due, look_us)
-        if due is None or unit.timer is None or not now < unit.ticks_us <= due:
-            self._set_timer(unit, due, self._tick)
-
-    def _set_timer(self, unit: Unit, due_us: int | None, act: Callable[[Unit], None]) -> None:
+        if due is None or (unit.timer is not None and now < unit.ticks_us <= due):
+            return
         if unit.timer is not None:
             unit.timer.cancel()
-            unit.timer = None
-        if due_us is not None:
-            unit.ticks_us = due_us
-            delay_s = max(due_us - self.clock.now_us(), 0) / 1e6
-            unit.timer = asyncio.get_running_loop().call_later(delay_s, act, unit)
+        unit.ticks_us = due
+        delay_s = max(due - now, 0) / 1e6
+        unit.timer = asyncio.get_running_loop().call_later(delay_s, self._tick, unit)
 
     def _arm_all(self, unit: Unit) -> None:
         for cell in unit.replicas.take_moved():  # idle ones whose level has changed

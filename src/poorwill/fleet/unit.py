@@ -68,7 +68,7 @@ class Unit:
     ending: asyncio.Task[None] | None = None
     """Ends what is left of an engine that was lost; the next one must not start before."""
     timer: asyncio.TimerHandle | None = None
-    ticks_us: int = 0  # when the timer is due; 0: it is for no Tick
+    ticks_us: int = 0  # when the timer is due
     waiters: dict[asyncio.Future[None], None] = field(default_factory=dict)
     """Resolved after every turn, for whoever waits for a state; in the order in which they came."""
     _lease: Lease | None = None
