@@ -49,6 +49,9 @@ SELECT coalesce(json_extract(nullif(running_json, ''), '$.machine'),
   json_extract(nullif(parked_json, ''), '$.machine'), '') FROM places WHERE life = ?
 """
 
+_OF_SPANS = frozenset({ReplicaEnded, WakeEnded, ParkEnded})
+"""Entries that read or change rows of spans."""
+
 
 class Applier:
     """Applies entries through one connection."""
@@ -57,8 +60,10 @@ class Applier:
         self._db = db
         self._requests = RequestRows(db)
         self._spans = SpanRows(db)
-        self._lives: dict[ReplicaId, int] = {}
-        """Those that spans opened of, until something else happens."""
+        self._ids: dict[str | tuple[int, str], int] = {}
+        """Of the lives and wakes that entries of this transaction named."""
+        self._housed: set[int] = set()
+        """Lives whose host has not changed since a span last told when."""
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             ReplicaCreated: self._replica_created,
             ReplicaEnded: self._replica_ended,
@@ -85,23 +90,23 @@ class Applier:
             elif type(entry) is SpanOpened:  # no row of a request depends on it
                 self._span_opened(entry)
             else:
-                self._flush()
+                if type(entry) in _OF_SPANS:
+                    self._spans.flush()
+                self._requests.flush()
                 self._handlers[type(entry)](entry)
-        self._flush()
+        self._spans.flush()
+        self._requests.flush()
+        self._ids.clear()
         self._db.execute(
             "UPDATE alive SET at_us = max(at_us, ?), last_us = max(last_us, ?)", (alive_us, last_us)
         )
-
-    def _flush(self) -> None:
-        self._spans.flush()
-        self._lives.clear()
-        self._requests.flush()
 
     def forget(self) -> None:
         """Forget what was remembered of rows that a rollback has taken back."""
         self._requests.forget()
         self._spans.forget()
-        self._lives.clear()
+        self._ids.clear()
+        self._housed.clear()
 
     # replicas
 
@@ -122,6 +127,7 @@ class Applier:
         if entry.at_us < began_us:
             raise EntryRefused(entry, f"its open span began later, at {began_us}")
         self._db.execute("UPDATE lives SET ended_us = ? WHERE id = ?", (entry.at_us, life))
+        del self._ids[entry.replica]
         if entry.at_us == began_us:  # the open span is empty: the one before it is the last
             self._db.execute("DELETE FROM spans WHERE life = ? AND began_us = ?", (life, began_us))
             self._db.execute(
@@ -148,6 +154,7 @@ class Applier:
 
     def _stay(self, life: int, at_us: int, host: str | None = None) -> None:
         """A life is on another host from now on, '' for none; by itself, on that where its replica is."""
+        self._housed.discard(life)
         if host is None:
             row = self._db.execute(_HOST, (life,)).fetchone()
             host = str(row[0]) if row else ""
@@ -159,15 +166,16 @@ class Applier:
     # spans
 
     def _span_opened(self, entry: SpanOpened) -> None:
-        life = self._lives.get(entry.replica)
-        if life is None:
-            life = self._lives[entry.replica] = self._life(entry, entry.replica)
+        life = self._life(entry, entry.replica)
         began_us = self._open_span(entry, life)
         if entry.at_us < began_us:
             raise EntryRefused(entry, f"the open span began later, at {began_us}")
-        if entry.tier is not None:  # parked or waking: a moment ago it was told where that is
+        if entry.tier is not None and life not in self._housed:  # a moment ago it was told where that is
             self._db.execute(_LEFT, (life, entry.at_us, began_us + 1))
-        wake = None if entry.wake is None else self._wake(entry, life, entry.wake)[0]
+            self._housed.add(life)
+        wake = self._ids.get((life, entry.wake)) if entry.wake is not None else None
+        if wake is None and entry.wake is not None:
+            wake = self._ids[life, entry.wake] = self._wake(entry, life, entry.wake)[0]
         self._spans.add(entry, life, began_us, wake, self._image_bytes(life, entry.cause, entry.tier))
 
     def _image_bytes(self, life: int, cause: Cause, tier: Tier | None) -> int:
@@ -243,7 +251,7 @@ class Applier:
         """Put the anatomy's leaves where the wake's spans were; the bounds of both must be the wake's."""
         began_us, ended_us = bounds
         edges = [(leaf.began_us, leaf.ended_us) for leaf in leaves]
-        ends = [end for _, end in edges]
+        ends: list[int | None] = [end for _, end in edges]
         if [begin for begin, _ in edges] != [began_us, *ends[:-1]] or ends[-1] != ended_us:
             raise EntryRefused(entry, f"its anatomy does not tile the wake, {began_us} to {ended_us}")
         if any(begin >= end for begin, end in edges):
@@ -261,25 +269,15 @@ class Applier:
             "SELECT 1 FROM spans WHERE life = ? AND began_us = ?", (life, ended_us)
         ).fetchone()
         self._db.execute(f"DELETE FROM spans WHERE {stretch}", where)
-        last = len(leaves) - 1
-        for number, leaf in enumerate(leaves):
-            # The last leaf stays open until the next span opens at the same instant.
-            end = leaf.ended_us if number < last or followed else None
-            self._db.execute(
-                "INSERT INTO spans (life, began_us, ended_us, next_us, cause, phase, tier, wake,"
-                " bytes_read, detail) VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                (
-                    life,
-                    leaf.began_us,
-                    end,
-                    waking(leaf.phase),
-                    leaf.phase,
-                    tier,
-                    wake,
-                    leaf.bytes_read,
-                    leaf.detail,
-                ),
-            )
+        ends[-1:] = [ended_us if followed else None]  # open until the next span opens at the same instant
+        self._db.executemany(
+            "INSERT INTO spans (life, wake, tier, cause, phase, began_us, bytes_read, detail, ended_us,"
+            " next_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+            [
+                (life, wake, tier, waking(it.phase), it.phase, it.began_us, it.bytes_read, it.detail, end)
+                for it, end in zip(leaves, ends, strict=True)
+            ],
+        )
 
     # parks and notes
 
@@ -330,12 +328,14 @@ class Applier:
     # look-ups
 
     def _life(self, entry: Entry, replica: ReplicaId) -> int:
-        row = self._db.execute(
-            "SELECT id FROM lives WHERE replica = ? AND ended_us IS NULL", (replica,)
-        ).fetchone()
-        if row is None:
-            raise EntryRefused(entry, f"there is no replica {replica}")
-        return int(row[0])
+        life = self._ids.get(replica)
+        if life is None:
+            query = "SELECT id FROM lives WHERE replica = ? AND ended_us IS NULL"
+            row = self._db.execute(query, (replica,)).fetchone()
+            if row is None:
+                raise EntryRefused(entry, f"there is no replica {replica}")
+            life = self._ids[replica] = int(row[0])
+        return life
 
     def _open_span(self, entry: Entry, life: int) -> int:
         began_us = self._spans.open_since_us(life)
