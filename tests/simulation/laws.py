@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import is_not
 from pathlib import Path
 
 from poorwill.core.machine.lifecycle import State
@@ -106,25 +107,32 @@ class States:
     clock: VirtualClock
     _judged: dict[ReplicaId, Replica] = field(default_factory=dict)
     """The replica that was last found in order."""
+    _seen: list[Replica] = field(default_factory=list)
+    """The replicas as they were at the last look."""
     _looked_us: int = 0
 
     def check(self) -> None:
-        """Judge every replica that has changed."""
-        for unit in self.fleet.controller.units.values():
-            replica = unit.cell.replica
+        """Judge the replicas and their queues if one has changed: its value has all that is judged."""
+        replicas = [unit.cell.replica for unit in self.fleet.controller.units.values()]
+        if len(replicas) != len(self._seen) or any(map(is_not, replicas, self._seen)):
+            self._seen = replicas
+            self._judge(replicas)
+        now = self.world.now_us()
+        if now - self._looked_us > UNNOTICED_US:
+            self._looked_us = now
+            self._check_engines(now)
+
+    def _judge(self, replicas: list[Replica]) -> None:
+        for replica in replicas:
             before = self._judged.get(replica.id)
             if before is not replica:
                 if before is not None and before.state is State.READY:
                     self.leases.left_us[replica.id] = self.clock.awake_us()
                 _check_replica(replica)
                 self._judged[replica.id] = replica
-        for model, replicas in self.fleet.controller.models.items():
-            if replicas.queue.holds:
-                _check_queue(model, replicas)
-        now = self.world.now_us()
-        if now - self._looked_us > UNNOTICED_US:
-            self._looked_us = now
-            self._check_engines(now)
+        for model, each in self.fleet.controller.models.items():
+            if each.queue.holds:
+                _check_queue(model, each)
 
     def _check_engines(self, now: int) -> None:
         """Law: the end of an engine, and the silence of its host, are noticed."""

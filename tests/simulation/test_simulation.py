@@ -1,7 +1,9 @@
 """Whole fleets in simulated weather: no law is broken, and planted defects are found."""
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,13 @@ from .mutants import MUTANTS, stale
 from .shrink import run
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _cleared() -> Iterator[None]:
+    """What killed lives leave is cleared away here, not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore")  # a killed life leaves coroutines that never ran

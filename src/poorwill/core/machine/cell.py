@@ -84,11 +84,10 @@ class Cell:
     def replica(self) -> Replica:
         """The replica as it is now."""
         replica, queue = self._replica, self.queue
-        if self._stale or not self._knows_the_queue():
+        holds, ends_us = queue.holds, queue.budget_ends_us
+        if self._stale or replica.holds is not holds or replica.budget_ends_us != ends_us:
             load = Load(self.in_flight, self._idle_since_us, self._cause)
-            self._replica = replica = replica.changed(
-                load=load, holds=queue.holds, budget_ends_us=queue.budget_ends_us
-            )
+            self._replica = replica = replica.changed(load=load, holds=holds, budget_ends_us=ends_us)
             self._stale = False
         return replica
 
@@ -206,7 +205,9 @@ class Cell:
 
     def next_tick_us(self, now_us: int) -> int | None:
         """Return when the next Tick is due, None if only another input can matter. The past means at once."""
-        replica = self._replica if self._knows_the_queue() else self.replica
+        replica, queue = self._replica, self.queue
+        if replica.holds is not queue.holds or replica.budget_ends_us != queue.budget_ends_us:
+            replica = self.replica
         return next_wakeup_us(replica, now_us, in_flight=self.in_flight, idle_since_us=self._idle_since_us)
 
     def open_span(self) -> SpanOpened:
@@ -233,10 +234,6 @@ class Cell:
         return SpanOpened(replica=replica.id, at_us=since_us, cause=cause, tier=tier)
 
     # bookkeeping
-
-    def _knows_the_queue(self) -> bool:
-        replica, queue = self._replica, self.queue
-        return replica.holds is queue.holds and replica.budget_ends_us == queue.budget_ends_us
 
     def _adopt(self, after: Replica, now_us: int) -> None:
         load, queue = after.load, self.queue
