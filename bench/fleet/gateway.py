@@ -1,16 +1,16 @@
-"""What several replicas cost a request through the whole gateway: one model with 1, 4 and 16 replicas.
+"""What several replicas cost a request through the whole gateway: models with 1, 4 and 16 replicas.
 
-    python bench/fleet/gateway.py [--rounds 10] [--seconds 1] [--replicas 1 4 16 16 4 1]
+    python bench/fleet/gateway.py [--rounds 10] [--seconds 1] [--replicas 1 4 16] [--answers whole stream]
 
-Needs wrk (apt) and a C compiler. For each number of replicas a real `poorwill serve` with its ledger
-runs, all at once; the load takes turns, so that a drift of the machine hits all alike. All have 64 places
-and 64 clients. `whole`: answers at once, and no pause before the next request; `stream`: 20 tokens, 5 ms
-apart, and a random pause of 0.1 s on average, so that half the places are taken, more or less. All replicas
-share one engine process: 16 of them would answer one by one where one answers many at a time, which is not
-the gateway's doing. CPU is user and kernel time of the gateway's process alone. `least` is that of the best
-round: whatever else runs on the machine only adds to it; the ratios are of the least, and the median of the
-rounds'. A replica that becomes busy or idle opens a span. Of each number of replicas two fleets are
-measured: processes that are alike differ by up to a tenth, for as long as they run.
+Needs wrk (apt) and a C compiler. One real `poorwill serve` with its ledger has a model for each number of
+replicas; the load takes turns, so that a drift of the machine hits all alike. One process, because two that
+are alike differ by up to a tenth for as long as they run. All models have 64 places and 64 clients. `whole`:
+answers at once, and no pause before the next request; `stream`: 20 tokens, 5 ms apart, and a random pause of
+0.1 s on average, so that half the places are taken, more or less. All replicas share one engine process: 16
+of them would answer one by one where one answers many at a time, which is not the gateway's doing. CPU is
+user and kernel time of the gateway's process alone. `least` is that of the best round: whatever else runs on
+the machine only adds to it; the ratios are of the least, and the median of the rounds'. A replica that
+becomes busy or idle opens a span.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -42,13 +43,15 @@ ANSWERS = {"whole": ("", 0), "stream": (',"stream":true,"chunks":20,"every_ms":5
 SCRIPT = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.body = [[{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]{more}}}]]
+wrk.body = [[{{"model":"m{count}","messages":[{{"role":"user","content":"{text}"}}]{more}}}]]
 function delay() return math.random(0, {pause_ms}) end
 """
 FLEET = """\
 [fleet]
 on_exit = "stop"
-[models.m]
+"""
+MODEL = """\
+[models.m{count}]
 engine = "command"
 command = ["sh", "-c", "echo {{port}} > {ports}; exec sleep 86400"]
 ready_path = "/healthz"
@@ -59,15 +62,16 @@ policy = {{ name = "fixed", idle_s = 3600, allow_short_idle = true }}
 """
 
 
-def serving(count: int, ports: Path, folder: Path, exits: ExitStack) -> tuple[int, Process]:
+def serving(counts: Sequence[int], ports: Path, folder: Path, exits: ExitStack) -> tuple[int, Process]:
     """Start a fleet and return its port and process once every replica is ready."""
+    models = [MODEL.format(ports=ports, each=PLACES // count, count=count) for count in counts]
     folder.mkdir()
-    (folder / "fleet.toml").write_text(FLEET.format(ports=ports, each=PLACES // count, count=count))
+    (folder / "fleet.toml").write_text("".join([FLEET, *models]))
     port, admin = free_port(), free_port()
     argv = [sys.executable, "-m", "poorwill", "serve", str(folder)]
     argv += ["--port", str(port), "--admin-port", str(admin), "--log-level", "info"]
     process = exits.enter_context(started(argv, core=GATEWAY_CORE, log=folder / "log"))
-    until_ready(admin, count, folder / "log")
+    until_ready(admin, sum(counts), folder / "log")
     return port, process
 
 
@@ -118,11 +122,11 @@ def written(folder: Path, requests: int) -> int:
 
 
 def load(
-    port: int, process: Process, folder: Path, answers: str, seconds: float
+    port: int, process: Process, folder: Path, script: str, seconds: float
 ) -> tuple[float, float, float]:
     """Return requests a second, and microseconds of the gateway's CPU and spans a request."""
     argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{PLACES}", f"-d{seconds:g}s"]
-    argv += ["-s", str(folder.parent / answers), f"http://127.0.0.1:{port}/v1/chat/completions"]
+    argv += ["-s", str(folder.parent / script), f"http://127.0.0.1:{port}/v1/chat/completions"]
     before, (opened, had, _) = process.cpu_s(), rows(folder)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60)
     found = re.search(r"(\d+) requests in ([\d.]+)(m?)s", done.stdout)
@@ -138,30 +142,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=1)
-    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 4, 16, 16, 4, 1])
+    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--answers", nargs="*", choices=ANSWERS, default=list(ANSWERS))
     options = parser.parse_args()
     found: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    kinds = [(answers, count) for answers in options.answers for count in options.replicas]
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name, ExitStack() as exits:
         folder = Path(name)
-        for answers, (more, pause_ms) in ANSWERS.items():
-            script = SCRIPT.format(text="a" * 240, more=more, pause_ms=pause_ms)
-            (folder / answers).write_text(script)
-        ports = shared_engine(folder, exits)
-        folders = [folder / f"{number}-{count}" for number, count in enumerate(options.replicas)]
-        running = [
-            (*serving(count, ports, at, exits), at)
-            for count, at in zip(options.replicas, folders, strict=True)
-        ]
-        for one in running:
-            load(*one, "whole", 1)
-        for turn in range(options.rounds):
-            for answers in ANSWERS:
-                for count, one in list(zip(options.replicas, running, strict=True))[:: 1 if turn % 2 else -1]:
-                    found.setdefault((answers, count), []).append(load(*one, answers, options.seconds))
+        for answers, count in kinds:
+            more, pause_ms = ANSWERS[answers]
+            script = SCRIPT.format(text="a" * 240, more=more, pause_ms=pause_ms, count=count)
+            (folder / f"{answers}-{count}").write_text(script)
+        ports, fleet = shared_engine(folder, exits), folder / "fleet"
+        port, process = serving(options.replicas, ports, fleet, exits)
+        for turn in range(-1, options.rounds):  # the first one only warms up
+            for answers, count in kinds[:: 1 if turn % 2 else -1]:
+                measured = load(port, process, fleet, f"{answers}-{count}", options.seconds)
+                if turn >= 0:
+                    found.setdefault((answers, count), []).append(measured)
     print("| answers | replicas | most requests/s | spans a request | CPU, us, least | to one | median |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for (answers, count), mine in sorted(found.items()):
-        alone = found[answers, options.replicas[0]]
+    for answers, count in kinds:
+        mine, alone = found[answers, count], found[answers, options.replicas[0]]
         rate, opened = max(each[0] for each in mine), statistics.median(each[2] for each in mine)
         least, lone = (min(each[1] for each in samples) for samples in (mine, alone))
         ratio = statistics.median(one[1] / other[1] for one, other in zip(mine, alone, strict=True))
