@@ -313,6 +313,23 @@ def test_two_requests_at_once_share_their_seconds_evenly():
     assert shares["ann"] + shares["bob"] == 10 * second
 
 
+@pytest.mark.parametrize(("gap_us", "nobodys_us"), [(10**6, 0), (10**6 + 1, 10**6 + 1)])
+def test_a_second_without_a_request_is_shared(gap_us, nobodys_us):
+    """The gate and the request row read the clock a moment apart."""
+    minute = 60_000_000
+    story = [
+        created(),
+        span(0, "serving"),
+        request(0, 0, minute, key="ann"),
+        span(minute + gap_us, "linger"),
+        Alive(at_us=START + HOUR),
+    ]
+    with filled([story], []) as db:
+        shares = {i.key: i.us for i in items(db, everything([story]), by_key=True) if i.cause == "serving"}
+    assert shares.pop("(not recorded)", 0) == nobodys_us
+    assert shares == {"ann": minute + gap_us - nobodys_us}
+
+
 def test_a_lost_request_leaves_time_to_nobody():
 
     second = 1_000_000

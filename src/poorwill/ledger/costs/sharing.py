@@ -70,15 +70,14 @@ def _share_batch(
     leased, ended = leased.clip(first_us), ended.clip(max=last_us)
 
     # Events in order of time; of those at the same instant the order does not matter. Virtual time and the
-    # time covered stand still outside the pieces and while nothing is in flight.
+    # time covered stand still while nothing is in flight; what passes between the pieces cancels out below.
     count, parts = len(key), len(pieces)
     times = np.concatenate((leased, ended, begins, ends))
     order = np.argsort(times, kind="stable")  # nearly sorted as they are: a merge is quick
-    edges = np.zeros((2, len(times)), np.int8)
-    edges[0, :count], edges[0, count : 2 * count] = 1, -1
-    edges[1, 2 * count : 2 * count + parts], edges[1, 2 * count + parts :] = 1, -1
-    flying, within = (np.cumsum(edge[order[:-1]], dtype=np.int32) for edge in edges)
-    steps = np.where((within > 0) & (flying > 0), np.diff(times[order]), 0)
+    edges = np.zeros(len(times), np.int8)
+    edges[:count], edges[count : 2 * count] = 1, -1
+    flying = np.cumsum(edges[order[:-1]], dtype=np.int32)
+    steps = np.where(flying > 0, np.diff(times[order]), 0)
     clocks = np.zeros((2, len(times)), np.int64)
     clocks[0, order[1:]] = np.cumsum(steps * _SCALE // np.maximum(flying, 1))
     clocks[1, order[1:]] = np.cumsum(steps)
