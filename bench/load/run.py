@@ -132,12 +132,12 @@ async def streams(count: int, directory: str | None, *, token_s: float = 10) -> 
     with served(models, directory) as gateway:
         crowd = Crowd(gateway.port)
         await crowd.ask("m", stream=True, max_tokens=50)
-        await crowd.until(1, what="first", within_s=120)
+        await crowd.until(1, what="first", within_s=300)
         before_mb, before = gateway.memory_mb(), gateway.descriptors()
         began = time.perf_counter()
         for _ in range(count - 1):
             await crowd.ask("m", stream=True, max_tokens=50)
-        await crowd.until(count, what="first", within_s=300)
+        await crowd.until(count, what="first", within_s=900)
         opened_s, full_mb, full = time.perf_counter() - began, gateway.memory_mb(), gateway.descriptors()
         waits = [await asyncio.to_thread(health_s, gateway.port) for _ in range(50)]
         crowd.leave()

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -189,6 +190,8 @@ class Soak:
         self.note("wakes", **wakes)
         self.note("answers", **crowd.ends, slowest_s=round(crowd.slowest_s, 2))
         self.note("faults", **self.made)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.note("cpu of all that ran", s=round(used.ru_utime + used.ru_stime, 1))
         self.note("end", seed=self.options.seed, starts=self.program.starts, broken=len(self.broken))
         if self.options.record is not None:
             self._record({"wakes": wakes, "answers": crowd.ends, "faults": self.made.total()})
