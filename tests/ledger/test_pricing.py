@@ -479,6 +479,19 @@ def test_always_on_is_one_stretch_with_its_minimum():
     assert (whole.always_on_nusd, whole.nusd) == (90 * dollar, 60 * dollar)
 
 
+def test_a_bill_adds_up_what_was_asked():
+    asked = [
+        request(0, 0, HOUR, key="ann", tokens=(3, 40)),
+        request(0, HOUR, 2 * HOUR, key="bob", tokens=(4, 50)),
+        request(0, None, 30 * HOUR, key="ann"),
+    ]
+    with filled([[created(), span(0, "serving"), *asked, Alive(at_us=START + 40 * HOUR)]], []) as db:
+        whole, *models = make_bill(db, Period(from_us=START, to_us=START + 40 * HOUR), []).figures
+    for count in (whole.count, *(figures.count for figures in models)):
+        assert (count.requests, count.untold, count.tokens_in, count.tokens_out) == (3, 1, 7, 90)
+        assert count.held_us == 31 * HOUR
+
+
 def test_an_instant_has_the_rate_of_then():
     configured = [
         RateSettings(effective_us=0, active_nusd_h=10**9),
