@@ -330,6 +330,23 @@ def test_a_second_without_a_request_is_shared(gap_us, nobodys_us):
     assert shares == {"ann": minute + gap_us - nobodys_us}
 
 
+def test_a_request_between_busy_stretches_has_no_part():
+    second = 1_000_000
+    story = [
+        created(),
+        span(0, "serving"),
+        span(10 * second, "linger"),
+        span(20 * second, "serving"),
+        *(request(0, at * second, (at + 10) * second, key="bob") for at in (0, 20)),
+        *(request(0, at * second, (at + 1) * second, key="ann") for at in (12, 14)),
+        span(30 * second, "linger"),
+        Alive(at_us=START + HOUR),
+    ]
+    with filled([story], []) as db:
+        shares = {i.key: i.us for i in items(db, everything([story]), by_key=True) if i.cause == "serving"}
+    assert shares == {"bob": 20 * second}
+
+
 def test_a_lost_request_leaves_time_to_nobody():
 
     second = 1_000_000
