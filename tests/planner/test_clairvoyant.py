@@ -1,6 +1,6 @@
 """The clairvoyant policy against all decisions there are, and against every other policy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +11,7 @@ from poorwill.core.policy import Descent, Rung
 from poorwill.core.words import Tier
 from poorwill.planner.simulation.block_optimum import block_optimum
 from poorwill.planner.simulation.clairvoyant import clairvoyant, searched
+from poorwill.planner.simulation.evaluate import Contest, Workload, entrants
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import simulate
 from poorwill.policies import adaptive, descend, fixed_idle
@@ -135,6 +136,21 @@ def test_no_policy_beats_it(rows, wakes, park, wait, limit):
     ]
     for policy in policies:
         assert best <= objective(simulate(arrivals, services, scenario, policy), scenario)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), min_size=1, max_size=20),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3),
+)
+def test_no_entrant_beats_it(rows, wakes):
+    """Whichever tier each begins in: the first start is cold, a policy of one tier begins in its own."""
+    arrivals, services = columns(rows)
+    scenario = replace(world(span=int(arrivals[-1]) + 30, wakes=tuple(wakes), cold=15), start_tier=None)
+    load = Workload(model="m", arrival_us=arrivals, service_us=services)
+    ways = entrants(Contest(scenario=scenario, cold=scenario.tiers[-1], idles_us=(0, 5, 20)))
+    found = {way.name: way.run(load, None, None).cost_numerator for way in ways}
+    assert found["clairvoyant"] == min(found.values())
 
 
 @settings(max_examples=80, deadline=None)

@@ -74,6 +74,7 @@ def test_the_yardstick_of_levels_is_a_bound():
     for replicas, limit in ((2, 2), (4, 1), (3, 2)):
         scenario = world(replicas, limit)
         best = clairvoyant_levels(requests.arrival_us, requests.service_us, scenario)
+        assert len(best.waits.held_us) <= 60, "one that queued and woke a replica waited once"
         for idle_s in (0, 10, 60):
             assert best.cost_nusd <= priced(scenario, requests, idle_s).cost_nusd
 

@@ -122,8 +122,10 @@ def clairvoyant_levels(
         down = at_us[(flying == above) & (turns == -1)]
         found.append(clairvoyant(up, down - up, alone, progress))
     queued = begin_us - arrival_us[inside]
-    waits = waits_of(len(arrival_us), [queued, *(outcome.waits.held_us for outcome in found)])
-    return replace(added(found), waits=waits)
+    held_us = waits_of(0, [queued, *(outcome.waits.held_us for outcome in found)]).held_us
+    twice = max(0, len(held_us) - len(arrival_us))  # so many queued, and then waited for a wake
+    held_us[twice : 2 * twice] += held_us[:twice]
+    return replace(added(found), waits=waits_of(len(arrival_us), held_us[twice:]))
 
 
 class _Search:

@@ -15,7 +15,7 @@ from poorwill.hosts.files.traces.trace import Micros, Trace
 from poorwill.planner.hosted import HostedBill
 from poorwill.planner.simulation.account import SpanAccount, Timeline
 from poorwill.planner.simulation.busy_blocks import Blocks, new_blocks
-from poorwill.planner.simulation.clairvoyant import clairvoyant, clairvoyant_levels
+from poorwill.planner.simulation.clairvoyant import WAIT_UNITS, clairvoyant, clairvoyant_levels
 from poorwill.planner.simulation.outcome import Outcome, Progress, cost_numerator, waits_of
 from poorwill.planner.simulation.scenario import Scenario, TierTimes
 from poorwill.planner.simulation.simulate import Level, simulate
@@ -122,7 +122,8 @@ def entrants(of: Contest) -> Iterator[Entrant]:
     """Return the ways to serve, in the order of the report.
 
     Fixed idle times, `hibernate`, `break-even` and `bridge` use the first tier only; `cold` its own times;
-    `ladder`, `adaptive` and `clairvoyant` all tiers of the scenario.
+    `ladder`, `adaptive` and `clairvoyant` all tiers of the scenario. Each begins parked in its deepest tier;
+    `clairvoyant` there or in the first, so that it is a bound for all of them.
     """
     scenario = of.scenario
     first = scenario.with_tiers(scenario.tiers[:1])
@@ -145,12 +146,18 @@ def entrants(of: Contest) -> Iterator[Entrant]:
     yield _entrant("adaptive", of, scenario, replace(rule, name="adaptive"), runs_in_serve=True)
     if of.bill is not None:
         yield _bridge(of, first, rule, idle_us=least)
-    best = clairvoyant if scenario.replicas == 1 else clairvoyant_levels
-    yield Entrant(
-        name=YARDSTICK, run=lambda load, _, told: best(load.arrival_us, load.service_us, scenario, told)
-    )
+    yield Entrant(name=YARDSTICK, run=lambda load, _, told: _best(load, scenario, told))
     if of.bill is not None:
         yield Entrant(name=HOSTED, run=_hosted)
+
+
+def _best(load: Workload, scenario: Scenario, progress: Progress | None) -> Outcome:
+    best = clairvoyant if scenario.replicas == 1 else clairvoyant_levels
+    starts = dict.fromkeys((scenario.ladder[0], scenario.ladder[-1]))
+    begins = [replace(scenario, start_tier=tier) for tier in starts]
+    found = [best(load.arrival_us, load.service_us, begin, progress) for begin in begins]
+    wait_rate = scenario.wait_nusd_s * WAIT_UNITS
+    return min(found, key=lambda outcome: outcome.cost_numerator + outcome.waits.total_us * wait_rate)
 
 
 def new_policy(settings: PolicySettings, scenario: Scenario) -> Policy:
