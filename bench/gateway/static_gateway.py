@@ -216,6 +216,7 @@ async def main(port: int, engine_port: int, pem: str = "") -> None:
                 captures=Captures(settings=partial(FleetSettings, models=()), clock=clock),
                 clock=clock,
                 most_streams=1,
+                hosts=(),
             ),
             settings=settings,
             keys=Keys(),
