@@ -177,47 +177,6 @@ async def test_a_running_gateway_follows(path, log):
         following.cancel()
 
 
-def test_a_new_key_is_good_at_once(path, log):
-    changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
-    ring.load()
-    assert ring.name_of(b"pw-guess") is None
-    secret = changed(path, lambda db: add_key(db, "bob", now_us=START)).encode()
-    opens = changed(path, lambda db: add_key(db, "root", now_us=START, limits=KeyLimits(operator=True)))
-    assert (ring.name_of(secret), ring.operator_of(secret)) == ("bob", None)
-    assert (ring.name_of(opens.encode()), ring.operator_of(opens.encode())) == (None, "root")
-
-
-def test_the_first_operator_is_let_in_at_once(path, log):
-    changed(path, lambda db: None)
-    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
-    ring.load()
-    limits = KeyLimits(operator=True)
-    opens = changed(path, lambda db: add_key(db, "root", now_us=START, limits=limits)).encode()
-    assert ring.operator_of(opens) == "root" and not ring.required
-
-
-def test_guesses_do_not_have_the_ledger_read(path, log):
-    """A thousand guesses between two writes cost one reading, and none while no key is asked for."""
-    read = []
-    changed(path, lambda db: None)
-    ring = LedgerKeys(path=path, now_us=lambda: read.append(1) or START, log=log)
-    ring.load()
-    assert not any(ring.name_of(b"any") for _ in range(1000)) and len(read) == 1
-    changed(path, lambda db: add_key(db, "ann", now_us=START))
-    ring.load()
-    assert not any(ring.name_of(b"pw-%d" % number) for number in range(1000))
-    assert len(read) <= 3
-
-
-def test_a_guess_at_a_damaged_ledger_is_refused(path, log):
-    secret = changed(path, lambda db: add_key(db, "ann", now_us=START)).encode()
-    ring = LedgerKeys(path=path, now_us=lambda: START, log=log)
-    ring.load()
-    damage(path)
-    assert (ring.name_of(b"pw-guess"), ring.name_of(secret)) == (None, "ann")
-
-
 async def test_unreadable_keys_stay_as_they_were(path, log):
     secret = changed(path, lambda db: add_key(db, "ann", now_us=START))
     ring = LedgerKeys(path=path, now_us=lambda: START, log=log, follow_s=0.001)

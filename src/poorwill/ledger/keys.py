@@ -8,13 +8,10 @@ timing says something about a hash that nobody can choose, and nothing about a k
 import asyncio
 import hashlib
 import hmac
-import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
-from threading import Lock
 
 import msgspec
 
@@ -25,6 +22,7 @@ from poorwill.ledger.costs.items import NO_KEY_NAME, NOT_RECORDED, OVERHEAD
 from poorwill.ledger.schema import reading
 
 PREFIX = "pw-"
+_NOBODY = bytes(32)
 
 OWN_WORDS = frozenset(
     {NO_KEY_NAME, NOT_RECORDED, OVERHEAD, "operator", "anonymous", "policy", "floor", "poorwill"}
@@ -32,7 +30,7 @@ OWN_WORDS = frozenset(
 """What the ledger calls those who ask without a key: a key of such a name could not be told from them."""
 
 FOLLOW_S = 1.0
-"""How soon a revoked, expired or changed key is known to a running gateway; an added one is known at once."""
+"""How soon an added or revoked key is known to a running gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +162,10 @@ class LedgerKeys:
         self._now_us = now_us
         self._follow_s = follow_s
         self._log = log
-        self._keys: Mapping[bytes, tuple[bytes, str, bool]] = {}
+        self._keys: Mapping[bytes, tuple[bytes, str]] = {}
+        self._operators: Mapping[bytes, tuple[bytes, str]] = {}
         self._limits: Mapping[str, KeyLimits] = {}
         self._required = False
-        self._one_reads = Lock()
-        self._seen: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         return f"<LedgerKeys {len(self._keys)} keys, {'required' if self._required else 'open'}>"
@@ -183,13 +180,11 @@ class LedgerKeys:
 
     def name_of(self, credential: bytes) -> str | None:
         """Return the name of the key presented, None if it is not in use."""
-        name, operator = self._presented(credential, news=self._required)
-        return None if operator else name
+        return _known(self._keys, credential)
 
     def operator_of(self, credential: bytes) -> str | None:
         """Return the name of the operator's key presented, None if it is none, or not in use."""
-        name, operator = self._presented(credential, news=True)
-        return name if operator else None
+        return _known(self._operators, credential)
 
     def is_operator(self, name: str) -> bool:
         """Return whether an operator's key of this name is in use."""
@@ -198,7 +193,7 @@ class LedgerKeys:
     @property
     def operators(self) -> bool:
         """Whether any operator's key is in use."""
-        return any(limits.operator for limits in self._limits.values())
+        return bool(self._operators)
 
     def in_use(self, name: str) -> bool:
         """Return whether there is a key of this name that is neither revoked nor expired."""
@@ -210,14 +205,18 @@ class LedgerKeys:
 
     def load(self) -> None:
         """Read the keys. Raises OperatorFault if the ledger cannot be read."""
-        with self._one_reads, reading(self._path) as db:
-            rows = [*db.execute("SELECT digest, name, revoked_us, expires_us, limits FROM keys ORDER BY id")]
-            now_us = self._now_us()
-            used = [row for row in rows if row[2] is None and (row[3] is None or now_us < row[3])]
-            limits = {row[0]: _limits(row[4]) for row in rows}
-            self._keys = {row[0]: (row[0], row[1], limits[row[0]].operator) for row in used}
-            self._limits = {row[1]: limits[row[0]] for row in used}  # of several secrets the last one's
-            self._required = not all(each.operator for each in limits.values())
+        with reading(self._path) as db:
+            rows = db.execute(
+                "SELECT digest, name, revoked_us, expires_us, limits FROM keys ORDER BY id"
+            ).fetchall()
+        now_us = self._now_us()
+        used = [row for row in rows if row[2] is None and (row[3] is None or now_us < row[3])]
+        limits = {row[0]: _limits(row[4]) for row in rows}
+        known = {row[0]: (row[0], row[1]) for row in used}
+        self._operators = {digest: key for digest, key in known.items() if limits[digest].operator}
+        self._keys = {digest: key for digest, key in known.items() if digest not in self._operators}
+        self._limits = {row[1]: limits[row[0]] for row in used}  # of several secrets the last one's
+        self._required = not all(each.operator for each in limits.values())
 
     async def follow(self) -> None:
         """Read the keys again every second until cancelled; while the ledger cannot be read, keep them."""
@@ -226,31 +225,18 @@ class LedgerKeys:
             await asyncio.sleep(self._follow_s)
             try:
                 await asyncio.to_thread(self.load)
-                failing = False
             except Exception as error:  # whatever it is: nobody's requests end for it
                 if not failing:
                     self._log.warning("keys cannot be read; the last known ones hold", why=str(error))
                 failing = True
-
-    def _presented(self, credential: bytes, *, news: bool) -> tuple[str | None, bool]:
-        """Return the key's name, and whether it is an operator's.
-
-        With `news` an unknown one is looked for in the ledger, once after each write: a key is good as soon
-        as it was shown, and a flood of guesses costs microseconds each.
-        """
-        digest = _digest(credential)
-        if news and credential and digest not in self._keys:
-            with suppress(Exception):  # whatever it is: `follow` tells of it, and the guess is refused
-                if (seen := _last_write(self._path)) != self._seen:
-                    self._seen = seen
-                    self.load()
-        known, name, operator = self._keys.get(digest, (bytes(32), None, False))
-        return (name, operator) if hmac.compare_digest(known, digest) else (None, False)
+            else:
+                failing = False
 
 
-def _last_write(path: str) -> tuple[float, ...]:
-    """Return what a commit changes: when the ledger, and the file that SQLite writes ahead, were written."""
-    return tuple(os.stat(file).st_mtime for file in (path, f"{path}-wal") if os.path.exists(file))
+def _known(keys: Mapping[bytes, tuple[bytes, str]], credential: bytes) -> str | None:
+    digest = _digest(credential)
+    known, name = keys.get(digest, (_NOBODY, None))
+    return name if hmac.compare_digest(known, digest) else None
 
 
 def _written(limits: KeyLimits) -> str:

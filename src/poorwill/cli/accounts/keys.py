@@ -283,5 +283,5 @@ VERB = verb_family(
         ),
     },
     epilog="With any key the gateway asks for one; without, it serves loopback only. A running gateway\n"
-    "takes a new key at once, and follows what else changes within a second.",
+    "follows within a second.",
 )

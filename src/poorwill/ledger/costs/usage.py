@@ -81,7 +81,7 @@ class Use(Count):
 def usage(db: sqlite3.Connection, period: Period, *, bridged: bool = False) -> Iterator[Use]:
     """Yield what requests that ended within the period add up to, in parts of at most a day.
 
-    Of those alone that a hosted API is paid for, where `bridged` is asked for.
+    With `bridged`, only of those that a hosted API is paid for.
     Part hours come from raw rows. If those were dropped (`poorwill ledger compact`) they are not known
     and are left out, so ask for whole hours there.
     """
